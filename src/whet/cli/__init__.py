@@ -1,0 +1,53 @@
+"""The command `whet`: thin, one file a command. torch is imported inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from whet.cli import chat, generate, preflight, recipe, runs, selftest, train
+from whet.errors import WhetError
+
+app = typer.Typer(
+    help="Adapt a language model to your domain, and check what you get.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("preflight")(preflight.preflight)
+app.command("chat")(chat.chat)
+app.command("generate")(generate.generate)
+app.add_typer(runs.app, name="runs")
+app.command("selftest")(selftest.selftest)
+app.add_typer(recipe.app, name="recipe")
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
+) -> None:
+    """Adapt a language model to your domain, and check what you get."""
+    if debug:
+        os.environ["WHET_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line. A WhetError is printed without a traceback, and its exit code returned (2 for bad input)."""
+    try:
+        app()
+    except WhetError as error:
+        if os.environ.get("WHET_DEBUG"):
+            raise
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(stderr=True).print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)

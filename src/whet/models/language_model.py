@@ -1,0 +1,110 @@
+"""LanguageModel: a pack in, log-probabilities out. Everything above it sees only these, by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from peft.helpers import disable_input_dtype_casting
+from torch import nn
+
+from whet.models.attention import NAME, Trie, attention_of, kernel_for
+from whet.models.head import Scaling, head_logps
+from whet.tokens.pack import Pack
+
+Path = Literal["trie", "padded", "logits"]
+
+
+class LanguageModel(nn.Module):
+    """A transformers causal model (with or without peft's layers inside) that scores packs.
+
+    `path` says how: `trie`, the pack as it lies, attention by segments; `padded`, for models whose attention cannot be
+    told about segments: rows side by side in a rectangle; `logits`, the same through the model's own head and all of
+    its logits, for models whose head is more than is known here. All give the same numbers.
+    """
+
+    def __init__(self, model: Any, path: Path = "trie"):
+        super().__init__()
+        self.model = model
+        self.path: Path = path
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.config = base.config.get_text_config()
+        self.scaling = Scaling.of(self.config)
+        # In a tuple, so that torch does not list these as children a second time.
+        self._inner = (base, _decoder(base), base.get_output_embeddings())
+
+    @property
+    def shares(self) -> bool:
+        """Whether packs may share prefixes."""
+        return self.path == "trie"
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+
+    def forward(self, pack: Pack) -> torch.Tensor:
+        """log p(target | its row so far) [N] float32. The model must run under `running()`."""
+        base, decoder, head = self._inner
+        if self.path == "trie":
+            trie = Trie(pack.segments, kernel_for(pack.ids_T.device))
+            hidden_TD = decoder(
+                input_ids=pack.ids_T[None], position_ids=pack.positions_T[None], trie=trie, use_cache=False
+            ).last_hidden_state[0]
+            return head_logps(head, hidden_TD[pack.target_at_N], pack.target_ids_N, self.scaling)
+        ids_RL, attention_mask_RL, flat_T = rectangle(pack)
+        if self.path == "padded":
+            hidden_RLD = decoder(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).last_hidden_state
+            hidden_TD = hidden_RLD.flatten(0, 1)[flat_T]
+            return head_logps(head, hidden_TD[pack.target_at_N], pack.target_ids_N, self.scaling)
+        logits_RLV = base(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).logits
+        logits_NV = logits_RLV.flatten(0, 1)[flat_T][pack.target_at_N].float()
+        return logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+
+    @contextmanager
+    def running(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+        """Around forward *and* backward (checkpointed layers run twice): this path's attention, autocast to `dtype`."""
+        with ExitStack() as stack:
+            if self.path == "trie":
+                stack.enter_context(attention_of(self._inner[0], NAME))
+            if dtype != torch.float32:
+                stack.enter_context(torch.autocast(self.device.type, dtype))
+                if self.model is not self._inner[0]:
+                    # peft would cast each input to its weights' float32, and autocast back again.
+                    stack.enter_context(disable_input_dtype_casting(self.model))
+            yield
+
+
+def rectangle(pack: Pack) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(ids [R, L], attention_mask [R, L], places [T]) of a pack that shares nothing: its rows side by side, padded at
+    the right. `places` tells where each of the pack's tokens lies in the flattened rectangle."""
+    if any(segment.parent >= 0 for segment in pack.segments):
+        raise ValueError("a pack with shared prefixes has no rectangle; pack its rows with share=False")
+    device = pack.ids_T.device
+    longest = max(segment.stop - segment.start for segment in pack.segments)
+    lengths_R = torch.tensor([segment.stop - segment.start for segment in pack.segments], device=device)
+    flat_T = torch.arange(len(lengths_R), device=device).repeat_interleave(lengths_R) * longest + pack.positions_T
+    ids = torch.zeros(len(lengths_R) * longest, dtype=torch.int64, device=device)
+    mask = torch.zeros_like(ids)
+    ids[flat_T], mask[flat_T] = pack.ids_T, 1
+    shape = (len(lengths_R), longest)
+    return ids.view(shape), mask.view(shape), flat_T
+
+
+def by_row(logps_N: torch.Tensor, packs: Sequence[Pack]) -> list[torch.Tensor]:
+    """The logps of packs laid end to end, as one tensor a row, in the order of the packs' rows."""
+    parts: list[torch.Tensor] = []
+    start = 0
+    for pack in packs:
+        counts = torch.bincount(pack.target_row_N, minlength=len(pack.rows)).tolist()
+        parts.extend(logps_N[start : start + sum(counts)].split(counts))
+        start += sum(counts)
+    return parts
+
+
+def _decoder(base: Any) -> nn.Module:
+    """The model without its head."""
+    prefix = getattr(base, "base_model_prefix", "")
+    decoder = getattr(base, prefix, None) if prefix else None
+    return decoder if decoder is not None else base.get_decoder()  # type: ignore[no-any-return]

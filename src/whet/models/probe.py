@@ -1,0 +1,128 @@
+"""Probe: before anything is trained, one shared pack against the model's own forward on separate rows.
+
+A model whose attention never asks for the registered function, or does something more, gives other numbers on a pack.
+Then it is run on padded rows, and the run says so. Never a silent wrong answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from whet.errors import ModelError
+from whet.models.attention import NAME, Trie, attention_of, kernel_for
+from whet.models.language_model import LanguageModel, Path
+from whet.rows import Row
+from whet.tokens.pack import MIN_SHARED, pack_rows
+
+TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+"""Of logps, largest absolute difference. Wrong attention shows in the first digit on a trained model; that every layer
+asked for the trie is checked beside it, since on random weights attention hardly shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The path a model takes, why (empty for the trie), and the largest difference seen on it."""
+
+    path: Path
+    reason: str
+    difference: float
+
+
+def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
+    """The fastest path on which the model gives its own numbers.
+
+    Raises ModelError where even the model's own logits on padded rows differ from those of separate rows.
+    """
+    rows = _rows(vocabulary, seed)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            expected = _separate(model, rows)
+            tolerance = TOLERANCE.get(next(model.parameters()).dtype, 2e-3)
+            reason = _refused(model)
+            if not reason:
+                reason, difference = _try_trie(model, rows, expected, tolerance)
+                if not reason:
+                    return Probed("trie", "", difference)
+            paths: tuple[Path, ...] = ("padded", "logits")
+            for path in paths:
+                try:
+                    difference = _difference(LanguageModel(model, path), rows, expected)
+                except (AttributeError, TypeError, NotImplementedError) as error:
+                    reason = f"{reason}; {path}: {error}"
+                    continue
+                if difference <= tolerance:
+                    return Probed(path, reason, difference)
+    finally:
+        model.train(training)
+    raise ModelError(
+        "the model gives other numbers on padded rows than on single ones "
+        f"(largest difference of a log-probability {difference:.3g}); {reason}",
+        do="train with train.batch_size=1, or report the model",
+    )
+
+
+def _rows(vocabulary: int, seed: int) -> list[Row]:
+    """Four rows over a trie of three levels, every token but the first a target."""
+    draw = np.random.default_rng(seed)
+    ids = lambda size: draw.integers(0, vocabulary, size, dtype=np.int32)  # noqa: E731
+    stem, branch = ids(MIN_SHARED + 5), ids(MIN_SHARED + 3)
+    bodies = [[stem, branch, ids(7)], [stem, branch, ids(12)], [stem, ids(9)], [ids(11)]]
+    rows = [np.concatenate(parts) for parts in bodies]
+    return [Row(row, np.ones(len(row), bool)) for row in rows]
+
+
+def _separate(model: Any, rows: list[Row]) -> list[torch.Tensor]:
+    """The reference: the model's own forward and all its logits, a row at a time."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device = next(model.parameters()).device
+    out = []
+    for row in rows:
+        ids = torch.from_numpy(row.ids.astype(np.int64)).to(device)
+        logits = base(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
+        out.append(logits.log_softmax(1).gather(1, ids[1:, None])[:, 0])
+    return out
+
+
+def _difference(language_model: LanguageModel, rows: list[Row], expected: list[torch.Tensor]) -> float:
+    largest = 0.0
+    packs = pack_rows(rows, 10_000, share=language_model.shares, padded=not language_model.shares)
+    for pack in packs:
+        pack = pack.to(language_model.device)
+        with language_model.running():
+            logps = language_model(pack)
+        reference = torch.cat([expected[index] for index in pack.rows])
+        largest = max(largest, (logps - reference).abs().max().item())
+    return largest if largest == largest else float("inf")
+
+
+def _try_trie(model: Any, rows: list[Row], expected: list[torch.Tensor], tolerance: float) -> tuple[str, float]:
+    """("", difference) where the trie gives the model's own numbers, else the reason why not."""
+    language_model = LanguageModel(model, "trie")
+    layers = int(language_model.config.num_hidden_layers)
+    base, decoder, _ = language_model._inner
+    try:
+        difference = _difference(language_model, rows, expected)
+        pack = pack_rows(rows, 10_000)[0].to(language_model.device)
+        trie = Trie(pack.segments, kernel_for(language_model.device))
+        with attention_of(base, NAME):
+            decoder(input_ids=pack.ids_T[None], position_ids=pack.positions_T[None], trie=trie, use_cache=False)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
+        return f"its attention does not take a trie ({str(error).splitlines()[0][:120]})", float("inf")
+    if trie.calls != layers:
+        return f"{trie.calls} of its {layers} layers ask for the registered attention", difference
+    if difference > tolerance:
+        return f"a log-probability differs by {difference:.3g} on a shared pack", difference
+    return "", difference
+
+
+def _refused(model: Any) -> str:
+    """Layer kinds that short probe rows cannot tell from full attention."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    return f"it has layers of kind {', '.join(sorted(kinds))}" if kinds else ""

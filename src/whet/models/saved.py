@@ -1,0 +1,135 @@
+"""What training left behind, opened: a run folder with its adapter or its model. Plain models open the same way."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whet.errors import ModelError, RunError
+from whet.models.load import Loaded, load, load_tokenizer, read_tokenizer
+from whet.models.safety import check_adapter
+from whet.recipe import ModelPart, load_recipe
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model that answers, by its name. `adapter_off`: the run's model without its adapter, which is its base."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    adapter_off: bool = False
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Around every answer of this side."""
+        return self.model.disable_adapter() if self.adapter_off else nullcontext()
+
+
+def open_sides(
+    folder: Path | str, *, base: bool = False, device: str | torch.device = "cpu"
+) -> tuple[list[Side], list[str]]:
+    """The base (where asked for) and the run, in this order, and what should be told about their files.
+
+    With an adapter both are one model in memory. Raises RunError and ModelError as `open_run` does.
+    """
+    loaded = open_run(folder, device=device)
+    sides = [Side(loaded.name, loaded.model, loaded.tokenizer)]
+    notes = loaded.notes
+    if base and hasattr(loaded.model, "disable_adapter"):
+        sides.insert(0, Side("base", loaded.model, loaded.tokenizer, adapter_off=True))
+    elif base:
+        before = open_run(folder, base=True, device=device)
+        sides.insert(0, Side("base", before.model, before.tokenizer))
+        notes = before.notes + notes
+    return sides, notes
+
+
+def open_run(folder: Path | str, *, base: bool = False, device: str | torch.device = "cpu") -> Loaded:
+    """The model that a run made, with the tokenizer and the chat template that it was trained with.
+
+    `folder` may also be a model's folder or name. `base` opens the model that the run started from instead, with the
+    run's tokenizer, so that both are asked the very same.
+
+    Raises RunError for a run that is not finished (its checkpoints are not a result), one whose base is gone or does
+    not fit its adapter, and for the base of something that is no run; ModelError as `whet.models.load.load` does.
+    """
+    run = Path(folder).expanduser()
+    if not (run / "recipe.yaml").is_file():
+        if base:
+            raise RunError(
+                "a model, not a run: it has no base to compare with", where=str(folder), do="leave out --base"
+            )
+        return load(str(folder), device=device)
+    part = load_recipe(run / "recipe.yaml").model
+    result = _result(run)
+    if result.name == "model" and not base:
+        saved = part.model_copy(update={"name": str(result), "revision": None})
+        return replace(load(saved, device=device), name=str(folder))
+    if result.name == "adapter":
+        check_adapter(result)
+    loaded = _load_base(part, run, device)
+    tokenizer = _tokenizer(result, part, loaded.model.config)
+    if base:
+        return replace(loaded, tokenizer=tokenizer)
+    model = _with_adapter(loaded.model, result, part, device)
+    return Loaded(model, tokenizer, str(folder), result, loaded.notes)
+
+
+def _result(run: Path) -> Path:
+    """The folder of a run's result."""
+    for result, file in ((run / "adapter", "adapter_config.json"), (run / "model", "config.json")):
+        if (result / file).is_file():
+            return result
+    steps = sorted((run / "checkpoints").glob("step-*"), key=lambda step: step.stat().st_mtime)
+    what = (
+        f"the run is not finished: its last checkpoint is {steps[-1].name}" if steps else "the run has made nothing yet"
+    )
+    raise RunError(f"{what}, and there is neither adapter/ nor model/", where=str(run), do=f"whet train --resume {run}")
+
+
+def _load_base(part: ModelPart, run: Path, device: str | torch.device) -> Loaded:
+    try:
+        return load(part, device=device)
+    except ModelError as error:
+        raise RunError(
+            f"the model that this run started from cannot be loaded: {error.where or part.name}: {error.what}",
+            where=f"{run / 'recipe.yaml'}: model.name",
+            do=f"put it back or correct model.name there; {error.do}",
+        ) from error
+
+
+def _tokenizer(result: Path, part: ModelPart, config: Any) -> Any:
+    """The tokenizer saved with the result; the base's own where none was."""
+    if (result / "tokenizer_config.json").is_file():
+        return read_tokenizer(result, part, config)
+    return load_tokenizer(part)
+
+
+def _with_adapter(model: Any, adapter: Path, part: ModelPart, device: str | torch.device) -> Any:
+    """The base with a run's adapter on it. Every weight of the adapter must find its place, and every place a weight:
+    peft alone would warn, and answer with half an adapter."""
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    try:
+        adapted = PeftModel.from_pretrained(model, str(adapter), torch_device=str(device))
+    except Exception as error:  # peft's and torch's own, by the method and by what does not fit
+        raise _unfit(adapter, part, " ".join(str(error).split())) from error
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if astray := sorted(saved ^ places):
+        raise _unfit(adapter, part, f"{astray[0]} is only in {'the adapter' if astray[0] in saved else 'the model'}")
+    return adapted.eval()
+
+
+def _unfit(adapter: Path, part: ModelPart, why: str) -> RunError:
+    return RunError(
+        f"the adapter does not fit {part.name}: {why[:300]}",
+        where=str(adapter),
+        do="check that model.name and model.revision in recipe.yaml are what it was trained on",
+    )

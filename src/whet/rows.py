@@ -1,0 +1,69 @@
+"""The two forms a row has on its way: `Example`, as people wrote it, and `Row`, as the model sees it.
+
+`data` makes examples, `tokens` renders them, an objective says which rows an example yields, the engine packs rows.
+These rooms do not import each other; what passes between them is here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Message = dict[str, Any]
+"""`role` (system | developer | user | assistant | tool) and `content`; an assistant's may have `tool_calls` and
+`weight` (0: not learnt, as OpenAI has it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of the user's data, in one spelling whatever the file's columns were called.
+
+    `shape` says which fields are filled:
+
+    ============  =================================================================================
+    conversation  `messages`; assistant turns with weight 0 are context only
+    text          `text`
+    preference    `prompt`, `chosen`, `rejected` (turns after the prompt)
+    label         `prompt`, `chosen` (the completion), `label`
+    prompt        `prompt` alone; the answer is sampled and graded with the help of `extra`
+    ============  =================================================================================
+    """
+
+    place: str  # "train.jsonl:7", for messages
+    shape: str
+    messages: list[Message] = field(default_factory=list)
+    text: str = ""
+    prompt: list[Message] = field(default_factory=list)
+    chosen: list[Message] = field(default_factory=list)
+    rejected: list[Message] = field(default_factory=list)
+    label: bool | None = None
+    tools: list[dict[str, Any]] | None = None
+    id: str | None = None
+    weight: float = 1.0
+    group: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)  # every other column
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence to learn from or to score.
+
+    `ids` [L] int32. `targets` [L] bool: True where the token itself is learnt, so `targets[0]` never counts (nothing
+    predicts it). `weight` multiplies the row's loss. `role` tells the rows of one example apart (chosen, rejected).
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    weight: float = 1.0
+    group: str | None = None
+    role: str = ""
+    place: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def target_count(self) -> int:
+        return int(self.targets[1:].sum())

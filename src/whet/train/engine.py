@@ -1,0 +1,210 @@
+"""The engine: four primitives that every loop is made of.
+
+    forward_backward(rows)   gradients of the loss of these rows, added to what is there
+    optim_step(rate)         clip, update, clear
+    scores(rows)             log-probabilities of the targets, a tensor a row, no gradient
+    state() / load_state()   what a resumed run needs to go on bit for bit
+
+`rows` are those of one optimiser step, whatever they are cut into to fit memory: totals are divided by the count over
+all packs and all ranks, so the gradient never depends on the cutting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from whet.models.language_model import LanguageModel, by_row
+from whet.objectives import OBJECTIVES
+from whet.recipe import SFTPart, TrainPart
+from whet.rows import Row
+from whet.tokens.pack import Pack, pack_rows
+
+SMALLEST_PACK = 64
+"""Tokens; below this, halving again frees nothing worth having."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one `forward_backward` saw. `loss` is the mean over targets, in nats."""
+
+    loss: float
+    rows: int
+    tokens: int
+    computed_tokens: int
+    target_tokens: int
+
+
+class Engine:
+    """A model, its optimiser, and the memory they may use.
+
+    `compute_dtype` is what products are computed in (autocast); trained parameters and their gradients stay float32.
+    """
+
+    def __init__(
+        self, language_model: LanguageModel, objective: SFTPart, part: TrainPart, accelerator: Accelerator,
+        compute_dtype: torch.dtype, warn: Callable[[str], None] = lambda text: None,
+    ):
+        self.objective, self.part, self.accelerator, self.warn = objective, part, accelerator, warn
+        self.compute_dtype = compute_dtype
+        self.loss = OBJECTIVES[objective.kind]
+        self.trainable = {name: p for name, p in language_model.model.named_parameters() if p.requires_grad}
+        self.language_model = language_model
+        self.optimizer = accelerator.prepare(_adamw(self.trainable, part))
+        self.forward = accelerator.prepare(language_model)
+        self.pack_tokens = pack_tokens(language_model, part)
+
+    @property
+    def device(self) -> torch.device:
+        return self.language_model.device
+
+    def packs(self, rows: Sequence[Row]) -> list[Pack]:
+        shares = self.language_model.shares
+        return pack_rows(rows, self.pack_tokens, share=self.part.share_prefixes and shares, padded=not shares)
+
+    def forward_backward(self, rows: Sequence[Row]) -> Step:
+        """Add the gradient of the mean loss over the targets of `rows` (this rank's share of the step).
+
+        If memory runs out, the packs are halved and the whole of it is repeated, with the same random numbers.
+        """
+        count = self._global_count(rows)
+        while True:
+            random = torch.get_rng_state()
+            try:
+                return self._over_packs(rows, count)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or self.pack_tokens // 2 < SMALLEST_PACK:
+                    raise
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.set_rng_state(random)
+            self.pack_tokens //= 2
+            self.warn(f"memory ran out: packs are now {self.pack_tokens} tokens; the step is repeated, its gradient is the same")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _over_packs(self, rows: Sequence[Row], count: float) -> Step:
+        packs = self.packs(rows)
+        # Ranks average their gradients, so a total that is already divided by the global count is multiplied back.
+        factor = self.accelerator.num_processes / count
+        total, targets, computed = 0.0, 0, 0
+        for number, pack in enumerate(packs):
+            pack = pack.to(self.device)
+            last = number == len(packs) - 1
+            with self.language_model.running(self.compute_dtype):
+                with self._synchronised(last):
+                    logps_N = self.forward(pack)
+                    loss = self.loss.loss(logps_N, pack.target_row_N, pack.weights_R, self.objective)
+                    self.accelerator.backward(loss.total * factor)
+            total += loss.total.item()
+            targets += len(pack.target_ids_N)
+            computed += pack.computed_tokens
+        return Step(total / count, len(rows), sum(map(len, rows)), computed, targets)
+
+    def optim_step(self, learning_rate: float) -> float:
+        """Clip to `max_grad_norm`, update at `learning_rate`, clear. Returns the gradient's norm before clipping.
+
+        An update with a gradient that is not finite is left out: the caller decides what to do about it.
+        """
+        limit = self.part.max_grad_norm or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(list(self.trainable.values()), limit))
+        if math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    @torch.no_grad()
+    def scores(self, rows: Sequence[Row], done: Callable[[int], None] = lambda rows: None) -> list[torch.Tensor]:
+        """log p of each target of each row, in the rows' order, float32 on the CPU."""
+        out: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+        training = self.language_model.training
+        self.language_model.eval()
+        try:
+            for pack in self.packs(rows):
+                with self.language_model.running(self.compute_dtype):
+                    logps_N = self.language_model(pack.to(self.device)).float().cpu()
+                for index, logps in zip(pack.rows, _rows_of(logps_N, pack), strict=True):
+                    out[index] = logps
+                done(len(pack.rows))
+        finally:
+            self.language_model.train(training)
+        return out
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Trained parameters, the optimiser's moments and the random state, as flat tensors."""
+        tensors = {f"parameter.{name}": p.detach() for name, p in self.trainable.items()}
+        for name, p in self.trainable.items():
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+        tensors["random.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Put back what `state` gave. KeyError or RuntimeError where it is another model's."""
+        for name, p in self.trainable.items():
+            p.copy_(tensors[f"parameter.{name}"])
+            state = {
+                key.split(".")[1]: value.to(p.device if value.ndim else "cpu")
+                for key, value in tensors.items()
+                if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+            }
+            if state:
+                self.optimizer.state[p] = state
+        torch.set_rng_state(tensors["random.cpu"])
+        if torch.cuda.is_available() and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+
+    def _global_count(self, rows: Sequence[Row]) -> float:
+        own = torch.tensor(float(sum(row.weight * row.target_count for row in rows)), device=self.device)
+        return float(self.accelerator.reduce(own, "sum"))
+
+    def _synchronised(self, last: bool) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext() if last else self.accelerator.no_sync(self.forward)
+
+
+def pack_tokens(language_model: LanguageModel, part: TrainPart) -> int:
+    """The recipe's, or what should fit: on CPU more gains nothing; on a GPU what three quarters of the free memory hold."""
+    if part.pack_tokens != "auto":
+        return part.pack_tokens
+    device = language_model.device
+    if device.type != "cuda":
+        return 2048
+    config = language_model.config
+    width, layers = int(config.hidden_size), int(config.num_hidden_layers)
+    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
+    # Saved for backward by one layer, in bfloat16 numbers a token: inputs of products, norms and activations.
+    kept = 2 * width if part.gradient_checkpointing else 14 * width + 4 * inner
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = int(free * 0.75 / (2 * layers * kept))
+    return max(1024, min(65_536, 1 << (fits.bit_length() - 1)))
+
+
+def _adamw(trainable: dict[str, torch.nn.Parameter], part: TrainPart) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019), without decay for biases and norms, as transformers groups them."""
+    groups = [
+        {"params": [p for p in trainable.values() if p.ndim >= 2], "weight_decay": part.weight_decay},
+        {"params": [p for p in trainable.values() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=part.learning_rate,
+        betas=(part.adam_beta1, part.adam_beta2), eps=part.adam_epsilon, fused=True,
+    )
+
+
+def _rows_of(logps_N: torch.Tensor, pack: Pack) -> list[torch.Tensor]:
+    return by_row(logps_N, [pack])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,212 @@
+"""The plots of a run as inline SVG that takes its colours, and its type, from the page around it.
+
+matplotlib draws with stand-in colours; `_inline` swaps them for the page's CSS variables, so that one drawing serves
+light and dark. Nothing of pyplot is used: no global state, no display.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from whet.train.runs import RunFolder
+from whet.train.units import figure, scientific
+
+MAX_POINTS = 1000
+"""A longer curve is drawn as the means of so many stretches: the page stays small, the curve looks the same."""
+WIDE, NARROW = (13.4, 4.2), (4.2, 2.8)  # inches; at 72 units an inch, one unit is about one pixel of the page
+
+_COLOURS = {  # what matplotlib is told -> what the page is told
+    "#010101": "var(--ink)",
+    "#020202": "var(--muted)",
+    "#030303": "var(--hairline)",
+    "#040404": "var(--train)",
+    "#050505": "var(--train-raw)",
+    "#060606": "var(--held-out)",
+    "#070707": "var(--surface)",
+}
+_INK, _MUTED, _HAIRLINE, _TRAIN, _RAW, _HELD_OUT, _SURFACE = _COLOURS
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: it takes the page's font and can be searched
+    "path.simplify": False,
+    "font.size": 11,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": _MUTED,
+    "axes.edgecolor": _HAIRLINE,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.linewidth": 1,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _HAIRLINE,
+    "grid.linewidth": 1,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.major.pad": 7,
+    "ytick.major.pad": 7,
+    "lines.solid_capstyle": "round",
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot of the page. `drawings` are (CSS class, SVG): the same plot for a wide and for a narrow page, or one
+    for both. `alt` says in words what is seen."""
+
+    title: str
+    alt: str
+    legend: list[tuple[str, str]]  # CSS class of the swatch, text
+    drawings: list[tuple[str, str]]
+
+
+def plots_of(run: RunFolder) -> list[Plot]:
+    """Loss, learning rate, gradient norm and throughput; only those of which there is a number to show."""
+    loss = _loss_plot(run)
+    others = [
+        _curve_plot(run, "learning_rate", "Learning rate", scientific, smooth=False),
+        _curve_plot(run, "grad_norm", "Gradient norm", "{:.3g}".format, smooth=True),
+        _curve_plot(run, "tokens_per_second", "Tokens a second", "{:,.0f}".format, smooth=True),
+    ]
+    return [plot for plot in (loss, *others) if plot]
+
+
+def curve(lines: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values), both [P] float64, of the lines that have a finite number at `key`; P <= MAX_POINTS."""
+    found = [
+        (line["step"], float(line[key]))
+        for line in lines
+        if isinstance(line.get(key), (int, float)) and math.isfinite(line[key])
+    ]
+    if not found:
+        return np.empty(0), np.empty(0)
+    points_P2 = np.array(found, dtype=np.float64)
+    if len(points_P2) > MAX_POINTS:
+        points_P2 = np.stack([stretch.mean(axis=0) for stretch in np.array_split(points_P2, MAX_POINTS)])
+    return points_P2[:, 0], points_P2[:, 1]
+
+
+def centred_mean(values_P: np.ndarray) -> np.ndarray:
+    """The mean of a window around each point, [P]: a tenth of the curve wide, less at the ends.
+
+    Unlike a moving average it does not lag. At the start, where curves are steep, the window stays symmetric; at the
+    end it only loses its right side, so that the last point does not hang on one batch.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(values_P)])
+    at = np.arange(len(values_P))
+    left = np.minimum(len(values_P) // 20, at)
+    right = np.minimum(left, len(values_P) - 1 - at)
+    means_P: np.ndarray = (sums[at + right + 1] - sums[at - left]) / (left + right + 1)
+    return means_P
+
+
+def _loss_plot(run: RunFolder) -> Plot | None:
+    steps_P, losses_P = curve(run.steps, "loss")
+    held_steps, held_losses = curve([{"step": e["step"], **e["evaluation"]} for e in run.evaluations], "loss")
+    if not len(steps_P) and not len(held_steps):
+        return None
+    best = (run.summary or {}).get("best_step")
+
+    def draw(axes: Any) -> None:
+        axes.plot(steps_P, losses_P, color=_RAW, linewidth=1, gid="raw")
+        if len(steps_P) > 1:
+            axes.plot(steps_P, centred_mean(losses_P), color=_TRAIN, linewidth=2, gid="smooth")
+        style: dict[str, Any] = {
+            "color": _HELD_OUT,
+            "markeredgecolor": _SURFACE,
+            "markeredgewidth": 1.5,
+            "markersize": 7.5,
+        }
+        axes.plot(held_steps, held_losses, "o-", linewidth=1.5, gid="held-out", **style, zorder=3)
+        if best in held_steps:
+            at = (best, held_losses[list(held_steps).index(best)])
+            axes.annotate(
+                f"best {figure(at[1])}", at, (0, 13), textcoords="offset points", ha="center", color=_HELD_OUT
+            )
+
+    legend, alt = [], []
+    if len(steps_P):
+        legend += [("raw", "training, each step"), ("smooth", "training, smoothed")]
+        alt.append(f"Training loss {_from_to(steps_P, centred_mean(losses_P), figure)}.")
+    if len(held_steps):
+        legend.append(("held-out", "held-out rows"))
+        alt.append(f"Held-out loss {_from_to(held_steps, held_losses, figure)}.")
+    sizes = {"wide": WIDE, "narrow": NARROW}
+    drawings = [(name, _svg(f"loss-{name}", inches, draw, "{:g}".format)) for name, inches in sizes.items()]
+    return Plot("Loss", " ".join(alt), legend, drawings)
+
+
+def _curve_plot(run: RunFolder, key: str, title: str, written: Callable[[float], str], *, smooth: bool) -> Plot | None:
+    """A plot of one number of each step."""
+    steps_P, values_P = curve(run.steps, key)
+    if not len(steps_P):
+        return None
+    smooth = smooth and len(steps_P) > 1
+
+    def draw(axes: Any) -> None:
+        axes.plot(steps_P, values_P, color=_RAW if smooth else _TRAIN, linewidth=1 if smooth else 2, gid="raw")
+        if smooth:
+            axes.plot(steps_P, centred_mean(values_P), color=_TRAIN, linewidth=2, gid="smooth")
+        axes.set_ylim(bottom=0)
+
+    alt = f"{title} {_from_to(steps_P, centred_mean(values_P) if smooth else values_P, written)}."
+    return Plot(title, alt, [], [("", _svg(key.replace("_", "-"), NARROW, draw, written))])
+
+
+def _from_to(steps: np.ndarray, values: np.ndarray, written: Callable[[float], str]) -> str:
+    """A curve in words: where it starts and ends, and its bounds where they lie in between."""
+    if len(values) == 1:
+        return f"is {written(values[0])} at step {steps[0]:.0f}"
+    text = f"goes from {written(values[0])} at step {steps[0]:.0f} to {written(values[-1])} at step {steps[-1]:.0f}"
+    low, high = values.min(), values.max()
+    if high > max(values[0], values[-1]):
+        text += f", highest {written(high)} at step {steps[values.argmax()]:.0f}"
+    if low < min(values[0], values[-1]):
+        text += f", lowest {written(low)} at step {steps[values.argmin()]:.0f}"
+    return text
+
+
+def _svg(name: str, inches: tuple[float, float], draw: Callable[[Any], None], written: Callable[[float], str]) -> str:
+    with rc_context({**_STYLE, "svg.hashsalt": name}):
+        drawing = Figure(figsize=inches, layout="constrained")
+        axes = drawing.add_subplot()
+        draw(axes)
+        axes.margins(x=0.015)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(lambda value, _: "0" if value == 0 else written(value))
+        axes.set_xlabel("step", loc="right")
+        text = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        FigureCanvasSVG(drawing).print_svg(text, metadata=nothing)
+    return _inline(text.getvalue(), name)
+
+
+def _inline(svg: str, name: str) -> str:
+    """matplotlib's file as an element of a page: no prologue, no size but the viewBox, no style sheet of its own (it
+    would reach the whole page), its ids under `name`, the page's colours and font."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"(?=[^>]*viewBox)', r"\1", svg, count=2)
+    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+    svg = re.sub(r" font-family: [^;\"]+;", "", svg)
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a pixel is enough
+    for stand_in, variable in _COLOURS.items():
+        svg = svg.replace(stand_in, variable)
+    return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1).strip()

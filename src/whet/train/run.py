@@ -1,0 +1,319 @@
+"""A run from recipe to result: read, preflight, load, probe, train, measure, save, report.
+
+All that can be wrong with the recipe, the rows or the model is found before the run folder is made.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from whet.data import read, split
+from whet.errors import RunError, StorageError
+from whet.methods import METHODS
+from whet.models.language_model import LanguageModel
+from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer
+from whet.models.probe import probe
+from whet.recipe import DataPart, Recipe, load_recipe, recipe_yaml
+from whet.rows import Example, Row
+from whet.tokens.template import Renderer
+from whet.train.checkpoint import load_checkpoint, model_fingerprint, steps_saved, whole_folder
+from whet.train.engine import Engine
+from whet.train.offline import Position, offline
+from whet.train.preflight import Prepared, check, prepare
+from whet.train.preflight import write as write_ledger
+from whet.train.progress import Progress, Silent
+from whet.train.report import write_report
+from whet.train.samples import answers, sample_prompts
+from whet.train.schedule import Schedule
+from whet.train.track import check_trackers, log_event, start_trackers
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, the figures of summary.json, and the model as trained (None where only read)."""
+
+    folder: Path
+    summary: dict[str, Any]
+    model: Any = None
+    tokenizer: Any = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a run learns from and is measured on."""
+
+    prepared: Prepared
+    held_out: list[Example]
+    renderer: Renderer
+    max_length: int
+
+
+def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Run:
+    """Train as the recipe says, in a new run folder. `loaded` is used instead of the recipe's model where given."""
+    folder = _new_folder(recipe)
+    return _run(recipe, folder, quiet, loaded, resumed=False)
+
+
+def resume(folder: Path | str, quiet: bool = False) -> Run:
+    """Go on with an unfinished run from its newest checkpoint (from its start where there is none yet).
+
+    Raises RunError for a folder that is no run, and for checkpoints of another model.
+    """
+    folder = Path(folder)
+    if not (folder / "recipe.yaml").is_file():
+        raise RunError("no run: there is no recipe.yaml", where=str(folder), do="`whet runs` lists the runs")
+    if (folder / "summary.json").is_file() and _read_json(folder / "summary.json")["status"] == "finished":
+        return Run(folder, _read_json(folder / "summary.json"))
+    return _run(load_recipe(folder / "recipe.yaml"), folder, quiet, None, resumed=True)
+
+
+def rows_of(recipe: Recipe, tokenizer: Any, max_length: int) -> Rows:
+    """Read, split and render the recipe's rows; nothing is checked against the threshold yet."""
+    objective = recipe.objective.kind
+    train = read(recipe.data, objective, recipe.train.seed)
+    if isinstance(recipe.validation, str):
+        held_out = read([DataPart(path=recipe.validation)], objective, recipe.train.seed)
+    else:
+        train, held_out = split(train, recipe.validation, recipe.train.seed)
+    renderer = Renderer(tokenizer)
+    return Rows(prepare(recipe, renderer, train, held_out, max_length), held_out, renderer, max_length)
+
+
+def max_length_of(recipe: Recipe, config: Any) -> int:
+    """Tokens a row may have: the recipe's, or the model's own limit where that is less."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return min(recipe.train.max_length, limit) if limit else recipe.train.max_length
+
+
+def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resumed: bool) -> Run:
+    began = time.perf_counter()
+    check_trackers(recipe.track)
+    method = METHODS[recipe.method.kind]
+    tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe.model)
+    config = loaded.model.config if loaded else load_config(recipe.model)
+    rows = rows_of(recipe, tokenizer, max_length_of(recipe, config))
+    check(rows.prepared.ledger, recipe)
+    accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
+    weights = frozen_dtype(recipe.model, accelerator.device)
+    if loaded is None:
+        loaded = load(recipe.model, torch.float32 if method.NEEDS_FLOAT32 else weights, accelerator.device)
+    set_seed(recipe.train.seed)
+    fingerprint = model_fingerprint(loaded.model)
+    probed = probe(loaded.model, len(tokenizer))
+    adapted = method.apply(loaded.model, recipe.method)
+    if recipe.train.gradient_checkpointing:
+        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with Silent() if quiet else Progress() as progress:
+        compute = weights if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
+        engine = Engine(
+            LanguageModel(adapted, probed.path), recipe.objective, recipe.train, accelerator, compute, progress.note
+        )
+        position = Position(fingerprint)
+        tensors: dict[str, torch.Tensor] = {}
+        if resumed and (saved := steps_saved(folder)):
+            tensors, kept = load_checkpoint(folder, f"step-{saved[-1]}", fingerprint)
+            position = Position(**kept)
+        for note in [*loaded.notes, *([f"padded batches: {probed.reason}"] if probed.reason else [])]:
+            progress.note(note)
+        _begin(folder, recipe, rows.prepared, position, accelerator)
+        work = _Work(recipe, folder, engine, rows, position, progress, accelerator)
+        return work.finish(work.train(tensors), time.perf_counter() - began)
+
+
+@dataclass
+class _Work:
+    """The parts of a run under way."""
+
+    recipe: Recipe
+    folder: Path
+    engine: Engine
+    rows: Rows
+    position: Position
+    progress: Progress
+    accelerator: Accelerator
+
+    def train(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Measure, train from `tensors` on (a checkpoint's, or none), measure again. Returns what summary.json says."""
+        model, prepared = self.engine.language_model.model, self.rows.prepared
+        prompts = sample_prompts(self.rows.held_out, self.rows.renderer, self.recipe.samples, self.rows.max_length)
+        bytes_R = target_bytes(prepared.validation, self.rows.renderer.tokenizer)
+        measure = (lambda: held_out_figures(self.engine, prepared.validation, bytes_R)) if prepared.validation else None
+        before = measure() if measure else None
+        before_texts = answers(model, self.rows.renderer, [ids for ids, _ in prompts])
+        schedule = Schedule(len(prepared.train), self.recipe.train)
+        if before is not None and not self.position.evaluations:
+            self.position.evaluations.append((0, before["loss"]))
+            self.tell({"step": 0, "epoch": 0.0, "evaluation": before})
+        set_seed(self.recipe.train.seed)
+        if tensors:
+            self.engine.load_state(tensors)
+        self.progress.start(schedule.total_steps, self.position.step)
+        stopped = offline(self.engine, prepared.train, schedule, self.position, self.folder, self.tell, measure)
+        best = self._take_best()
+        after = measure() if measure else None
+        texts = answers(model, self.rows.renderer, [ids for ids, _ in prompts])
+        samples = [
+            {**told, "before": old, "after": new}
+            for (_, told), old, new in zip(prompts, before_texts, texts, strict=True)
+        ]
+        epochs = round(schedule.epoch_of(self.position.step), 4)
+        return {"epochs": epochs, "before": before, "after": after, "best_step": best, "samples": samples,
+                "stopped_because": stopped}
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """To metrics.jsonl, the trackers and the screen."""
+        try:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise _not_written(self.folder, error) from error
+        log_event(self.accelerator, event)
+        (self.progress.evaluation if "evaluation" in event else self.progress.step)(event)
+
+    def finish(self, outcome: dict[str, Any], wall_seconds: float) -> Run:
+        """Save the result, the summary and the report."""
+        model, tokenizer = self.engine.language_model.model, self.rows.renderer.tokenizer
+        method = METHODS[self.recipe.method.kind]
+        with whole_folder(self.folder / method.RESULT) as temporary:
+            method.save(model, temporary)
+            tokenizer.save_pretrained(temporary)
+        summary = {"status": "finished", **self._figures(), **outcome, "result": method.RESULT,
+                   "wall_seconds": round(wall_seconds, 3)}
+        _write_text(self.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
+        self.accelerator.end_training()
+        write_report(self.folder)
+        self.progress.summary(summary, self.folder)
+        return Run(self.folder, summary, model, tokenizer)
+
+    def _take_best(self) -> int | None:
+        """Put the weights of the best evaluation back where the recipe asks for it; the step they are of."""
+        best = self.position.best
+        if best is None or not self.recipe.train.load_best:
+            return best[0] if best else None
+        if best[0] != self.position.step:
+            tensors, _ = load_checkpoint(self.folder, f"best-{best[0]}", self.position.fingerprint)
+            with torch.no_grad():
+                for name, parameter in self.engine.trainable.items():
+                    parameter.copy_(tensors[f"parameter.{name}"])
+        return best[0]
+
+    def _figures(self) -> dict[str, Any]:
+        model, position = self.engine.language_model.model, self.position
+        count = lambda parameters: sum(p.numel() for p in parameters)  # noqa: E731
+        return {
+            "model": {
+                "name": self.recipe.model.name, "architecture": self.engine.language_model.config.model_type,
+                "parameters": count(p for n, p in model.named_parameters() if "lora_" not in n),
+                "trainable_parameters": count(self.engine.trainable.values()),
+            },
+            "method": self.recipe.method.kind,
+            "steps": position.step,
+            **{key: getattr(position, key) for key in ("seconds", "rows", "tokens", "computed_tokens", "target_tokens")},
+            "tokens_per_second": position.tokens / position.seconds if position.seconds else None,
+            "peak_memory_bytes": peak_memory(self.engine.device),
+            "device": str(self.engine.device), "dtype": str(self.engine.compute_dtype).removeprefix("torch."),
+            "attention": "trie" if self.engine.language_model.shares else "padded",
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("whet", "torch", "transformers", "peft", "accelerate")},
+            },
+        }
+
+
+def held_out_figures(engine: Engine, rows: Sequence[Row], bytes_R: Sequence[int]) -> dict[str, float]:
+    """Loss (nats a target, every target alike), perplexity = exp(loss), and bits a byte of the targets' text."""
+    total = sum(float(logps.sum()) for logps in engine.scores(rows))
+    targets = sum(row.target_count for row in rows)
+    loss = -total / targets
+    figures = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+    size = sum(bytes_R)
+    return {**figures, "bits_per_byte": -total / math.log(2) / size} if size else figures
+
+
+def target_bytes(rows: Sequence[Row], tokenizer: Any) -> list[int]:
+    """Bytes of UTF-8 in the text of each row's targets, special tokens left out."""
+    texts = tokenizer.batch_decode([row.ids[1:][row.targets[1:]].tolist() for row in rows], skip_special_tokens=True)
+    return [len(text.encode()) for text in texts]
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the device's memory on CUDA, else the most that this process ever held."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _new_folder(recipe: Recipe) -> Path:
+    """The run folder's path, free to be made. Raises RunError where it holds something."""
+    name = Path(recipe.model.name).name
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = Path(recipe.output.format(model=name, method=recipe.method.kind, time=stamp))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        unfinished = (folder / "recipe.yaml").exists() and not (folder / "summary.json").exists()
+        what = "it holds an unfinished run" if unfinished else "it is not empty"
+        hint = f"go on with it: whet train --resume {folder}; or name" if unfinished else "name"
+        raise RunError(what, where=f"output={folder}", do=f"{hint} another output=")
+    return folder
+
+
+def _begin(folder: Path, recipe: Recipe, prepared: Prepared, position: Position, accelerator: Accelerator) -> None:
+    """Make the folder (or, resumed, cut metrics.jsonl back to where the checkpoint is) and start the trackers."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if position.step == 0:
+            _write_text(folder / "recipe.yaml", recipe_yaml(recipe))
+            write_ledger(prepared.ledger, folder)
+        _cut_metrics(folder / "metrics.jsonl", position)
+    except OSError as error:
+        raise _not_written(folder, error) from error
+    start_trackers(accelerator, recipe, folder)
+
+
+def _cut_metrics(path: Path, position: Position) -> None:
+    """Keep the lines up to the checkpoint; what a killed run wrote after it is done again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:  # the last line of a killed run
+            continue
+        if event["step"] <= position.step and (position.step or position.evaluations):
+            kept.append(line)
+    _write_text(path, "".join(line + "\n" for line in kept))
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _not_written(folder: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write: {error}", where=str(folder), do=f"free space, then go on with: whet train --resume {folder}"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise RunError(f"not JSON: {error}", where=str(path)) from None
+
+

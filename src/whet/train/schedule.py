@@ -1,0 +1,59 @@
+"""When: how many steps, which rows each takes, and the learning rate of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from whet.recipe import TrainPart
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The order of a run. It follows from the recipe and the number of rows alone, so a resumed run has the same."""
+
+    row_count: int
+    part: TrainPart
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.row_count / self.part.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.part.max_steps or math.ceil(self.steps_per_epoch * self.part.epochs)
+
+    @property
+    def warmup_steps(self) -> int:
+        warmup = self.part.warmup_steps
+        return math.ceil(warmup * self.total_steps) if warmup < 1 else int(warmup)
+
+    def rows_of(self, step: int) -> list[int]:
+        """Indices of the rows of a step (0-based). The last step of an epoch may have fewer than `batch_size`."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.arange(self.row_count)
+        if self.part.shuffle:
+            order = np.random.default_rng((self.part.seed, epoch)).permutation(self.row_count)
+        return [int(i) for i in order[place * self.part.batch_size : (place + 1) * self.part.batch_size]]
+
+    def epoch_of(self, step: int) -> float:
+        """Epochs done after `step` steps."""
+        return step / self.steps_per_epoch
+
+    def learning_rate(self, step: int) -> float:
+        """Of a step (0-based): linear warm-up to the peak, then as `lr_scheduler_type` says, as transformers has it."""
+        peak, warmup, total = self.part.learning_rate, self.warmup_steps, self.total_steps
+        if step < warmup:
+            return peak * step / max(1, warmup)
+        if self.part.lr_scheduler_type == "constant":
+            return peak
+        done = (step - warmup) / max(1, total - warmup)
+        if self.part.lr_scheduler_type == "linear":
+            return peak * max(0.0, 1.0 - done)
+        return peak * max(0.0, 0.5 * (1.0 + math.cos(math.pi * done)))
+
+    @property
+    def evaluate_every(self) -> int:
+        return self.part.evaluate_every or max(1, math.ceil(self.total_steps / 10))

@@ -1,0 +1,190 @@
+"""Loading: what comes out is what was saved, and what cannot be loaded says why and what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from whet.errors import ModelError
+from whet.models.load import find, frozen_dtype, load, load_config, load_tokenizer
+from whet.recipe import ModelPart
+
+
+def refused(name: str, **settings: Any) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        load(ModelPart(name=name, **settings))
+    assert caught.value.do
+    return caught.value
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_loaded_model_is_the_saved_one(
+    model_folder: Path, tiny_model: Callable[..., Any], tiny_tokenizer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load(ModelPart(name=str(model_folder), dtype="float32"))
+    ids_1L = torch.tensor([tiny_tokenizer()("the cat sat").input_ids])
+    assert torch.equal(loaded.model(ids_1L).logits, tiny_model()(ids_1L).logits)
+    assert loaded.tokenizer("the cat sat").input_ids == ids_1L[0].tolist()
+    assert loaded.tokenizer.chat_template == tiny_tokenizer().chat_template
+    assert (loaded.name, loaded.folder, loaded.notes) == (str(model_folder), model_folder, [])
+    assert not loaded.model.training
+    assert capfd.readouterr() == ("", ""), "no bars, no reports"
+    assert transformers.utils.logging.is_progress_bar_enabled()
+
+
+def test_weights_come_in_the_type_asked_for(model_folder: Path) -> None:
+    name = str(model_folder)
+    assert load(ModelPart(name=name, dtype="bfloat16")).model.dtype == torch.bfloat16
+    assert load(ModelPart(name=name, dtype="bfloat16"), torch.float32).model.dtype == torch.float32
+    assert load(name).model.dtype == frozen_dtype(ModelPart(), "cpu")
+
+
+@pytest.mark.parametrize(("avx", "amx", "dtype"), [(0, 0, "float32"), (1, 0, "bfloat16"), (0, 1, "bfloat16")])
+def test_auto_is_bfloat16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, avx: int, amx: int, dtype: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
+    assert frozen_dtype(ModelPart(), "cpu") == getattr(torch, dtype)
+    assert frozen_dtype(ModelPart(dtype="float32"), "cpu") == torch.float32
+    assert frozen_dtype(ModelPart(), "mps") == torch.float32
+
+
+def test_config_and_tokenizer_need_no_weights(model_folder: Path) -> None:
+    (model_folder / "model.safetensors").unlink()
+    part = ModelPart(name=str(model_folder))
+    assert load_config(part).hidden_size == 32
+    assert len(load_tokenizer(part)) == 288
+
+
+def test_a_missing_folder_names_the_nearest(model_folder: Path) -> None:
+    error = refused(str(model_folder.parent / "tinny"))
+    assert error.what == f"no such model folder. Did you mean {str(model_folder)!r}?"
+    assert refused(str(model_folder.parent / "a" / "b")).what == "no such model folder."
+    assert refused("./my model").what == "no such model folder."
+    error = refused(str(model_folder / "config.json"))
+    assert (error.what, error.do) == ("a file, not a model's folder", f"give its folder: model={model_folder}")
+
+
+def test_a_name_that_is_not_in_the_cache_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    error = refused("someone/model")
+    assert error.where == "someone/model"
+    assert "HF_HUB_OFFLINE is set" in error.what
+    assert "unset HF_HUB_OFFLINE" in error.do
+    assert "hf download someone/model --local-dir FOLDER" in error.do
+    assert "Did you mean 'whet-tiny'?" in refused("whet-tinny").what
+
+
+def test_a_model_in_the_cache_of_the_hub(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache as huggingface_hub lays it out: refs/REVISION holds a commit, snapshots/COMMIT links to blobs/."""
+    cached, commit = tmp_path / "hub" / "models--someone--model", "0123456789abcdef0123456789abcdef01234567"
+    for name in ("refs", "blobs", f"snapshots/{commit}"):
+        (cached / name).mkdir(parents=True)
+    (cached / "refs" / "v1").write_text(commit)
+    for file in model_folder.iterdir():
+        file.rename(cached / "blobs" / file.name)
+        (cached / "snapshots" / commit / file.name).symlink_to(f"../../blobs/{file.name}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    part = ModelPart(name="someone/model", revision="v1")
+    loaded = load(part)
+    assert loaded.folder == cached / "snapshots" / commit
+    assert loaded.model.name_or_path == loaded.model.config.name_or_path == loaded.name == "someone/model"
+    assert find(part, weights=False) == loaded.folder
+    assert "neither a folder here nor (whole) in the cache" in refused("someone/model", revision="v2").what
+    edit(cached / "blobs" / "config.json", _attn_implementation_internal="evil/kernels")
+    assert "`_attn_implementation_internal`" in refused("someone/model", revision="v1").what
+
+
+def test_the_small_model_is_in_the_package() -> None:
+    folder = find(ModelPart())
+    assert folder.parts[-3:] == ("whet", "models", "whet-tiny")
+    if not folder.is_dir():
+        pytest.skip("whet-tiny has not been made yet")
+    assert load("whet-tiny").model.num_parameters() > 1_000_000
+
+
+def test_weights_that_are_missing_do_not_start_from_random_numbers(model_folder: Path) -> None:
+    path = model_folder / "model.safetensors"
+    weights = load_file(path)
+    for name in [name for name in weights if "q_proj" in name]:
+        del weights[name]
+    save_file(weights, path, metadata={"format": "pt"})
+    error = refused(str(model_folder))
+    assert error.where == str(model_folder)
+    assert "the weights lack model.layers.0.self_attn.q_proj.weight (and 1 more)" in error.what
+
+
+def test_weights_of_another_size(model_folder: Path) -> None:
+    edit(model_folder / "config.json", intermediate_size=64)
+    assert (
+        "model.layers.0.mlp.down_proj.weight is [32, 48] in the weights and [32, 64] by the config (and 5 more)"
+        in refused(str(model_folder)).what
+    )
+
+
+def test_weights_without_a_place_are_noted(model_folder: Path) -> None:
+    edit(model_folder / "config.json", num_hidden_layers=1)
+    (note,) = load(str(model_folder)).notes
+    assert "9 tensors of the weights have no place in the model, model.layers.1.input_layernorm.weight first" in note
+
+
+def test_tied_embeddings_need_no_head(model_folder: Path, tiny_model: Callable[..., Any]) -> None:
+    tied = tiny_model(tie_word_embeddings=True)
+    tied.save_pretrained(model_folder)
+    assert "lm_head.weight" not in load_file(model_folder / "model.safetensors")
+    loaded = load(ModelPart(name=str(model_folder), dtype="float32"))
+    assert loaded.notes == []
+    assert torch.equal(loaded.model.lm_head.weight, tied.model.embed_tokens.weight)
+
+
+def test_a_config_that_transformers_cannot_use(model_folder: Path) -> None:
+    edit(model_folder / "config.json", hidden_size="many")
+    error = refused(str(model_folder))
+    assert error.where == str(model_folder / "config.json")
+    assert "hidden_size" in error.what
+    edit(model_folder / "config.json", hidden_size=33)
+    assert refused(str(model_folder)).where
+
+
+@pytest.mark.parametrize("text", [None, "{}", "not JSON"])
+def test_no_tokenizer(model_folder: Path, text: str | None) -> None:
+    (model_folder / "tokenizer.json").unlink()
+    if text:
+        (model_folder / "tokenizer.json").write_text(text)
+    error = refused(str(model_folder))
+    assert error.where == str(model_folder)
+    assert "no tokenizer that can be read" in error.what
+    assert "copy tokenizer.json" in error.do
+
+
+def test_a_tokenizer_of_another_model(model_folder: Path, tiny_model: Callable[..., Any]) -> None:
+    tiny_model(vocab_size=280).save_pretrained(model_folder)
+    error = refused(str(model_folder))
+    assert error.where == str(model_folder)
+    assert "ids up to 287, the model embeddings for 280 tokens" in error.what
+
+
+def test_quantising_is_not_there_yet(model_folder: Path) -> None:
+    error = refused(str(model_folder), quantize="nf4")
+    assert (error.where, error.what) == ("model.quantize", "quantize=nf4 is not there yet")
+
+
+def test_a_transformers_with_known_holes_is_refused(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformers, "__version__", "5.4.1")
+    error = refused(str(model_folder))
+    assert "transformers 5.4.1" in error.what
+    assert "transformers>=5.5" in error.do
