@@ -52,6 +52,8 @@ def tiny_model(tiny_tokenizer: Callable[[], Any]) -> Callable[..., Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    torch.set_num_threads(1)  # so small that a second thread only waits
+
     def make(seed: int = 0, **settings: Any) -> Any:
         torch.manual_seed(seed)
         config = {

@@ -53,7 +53,7 @@ class TrainingError(WhetError, ArithmeticError):
 
 
 class Interrupted(WhetError):
-    """A run that was asked to stop by a signal, and has written a checkpoint. Exit code 128 + signal, as shells have it."""
+    """A run that a signal asked to stop, after writing a checkpoint. Exit code 128 + signal, as shells have it."""
 
     def __init__(self, signal: int, what: str, *, do: str):
         self.exit_code = 128 + signal

@@ -201,7 +201,8 @@ def check_recipe(tree: dict[str, Any], where: str) -> Recipe:
         if first["type"] == "extra_forbidden":
             name = str(first["loc"][-1])
             raise RecipeError(
-                f"unknown key `{key}`.{did_you_mean(name, known)}{more}", where=where,
+                f"unknown key `{key}`.{did_you_mean(name, known)}{more}",
+                where=where,
                 do=f"known there: {', '.join(known)}",
             ) from None
         found = first.get("input")
@@ -233,9 +234,11 @@ def settings(part: type[BaseModel] = Recipe, prefix: str = "") -> list[Setting]:
         for inner in below:
             found.extend(settings(inner, f"{prefix}{name}."))
         if not below:
-            default = "(must be given)" if described.is_required() else yaml.safe_dump(
-                described.default, default_flow_style=True
-            ).removesuffix("\n").removesuffix("\n...")
+            default = (
+                "(must be given)"
+                if described.is_required()
+                else yaml.safe_dump(described.default, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
+            )
             kind = _kind_of(described.annotation)
             found.append(Setting(prefix + name, kind, default, described.description or ""))
     return found

@@ -38,7 +38,8 @@ def prompts(count: int) -> list[list[int]]:
 
 def alone(model: Any, prompt: list[int], length: int, stop: list[int]) -> list[int]:
     """transformers' own greedy answer to one prompt."""
-    config = GenerationConfig(max_new_tokens=length, do_sample=False, eos_token_id=stop or None, pad_token_id=0)
+    stop = stop or [10_000]  # with None, the model's own would count
+    config = GenerationConfig(max_new_tokens=length, do_sample=False, eos_token_id=stop, pad_token_id=0)
     out = model.generate(torch.tensor([prompt]), generation_config=config, attention_mask=torch.ones(1, len(prompt)))
     return out[0, len(prompt) :].tolist()  # type: ignore[no-any-return]
 

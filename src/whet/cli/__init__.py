@@ -1,4 +1,4 @@
-"""The command `whet`: thin, one file a command. torch is imported inside the commands, so that `--help` answers at once."""
+"""The command `whet`: thin, one file a command. torch is imported inside them, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. A WhetError is printed without a traceback, and its exit code returned (2 for bad input)."""
+    """Run the command line. A WhetError is printed without a traceback, and the process exits with its code (2)."""
     try:
         app()
     except WhetError as error:

@@ -18,7 +18,7 @@ def train(
         list[str] | None, typer.Argument(metavar="[RECIPE.yaml] [key=value ...]", help="e.g. model=NAME data=my.jsonl")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run, from its newest checkpoint.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check recipe and rows, print the plan, train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check recipe and rows; train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Fine-tune a model on your rows."""
@@ -70,4 +70,3 @@ def _plan(recipe: Recipe) -> None:
         f"{schedule.total_steps} steps of {recipe.train.batch_size} rows; an evaluation every "
         f"{schedule.evaluate_every}, a checkpoint every {recipe.train.checkpoint_every}. Nothing was trained."
     )
-

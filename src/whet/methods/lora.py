@@ -21,8 +21,11 @@ def apply(model: Any, part: LoRAPart) -> Any:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        r=part.r, lora_alpha=part.lora_alpha if part.lora_alpha is not None else 2 * part.r,
-        lora_dropout=part.lora_dropout, target_modules=part.target_modules, modules_to_save=part.modules_to_save,
+        r=part.r,
+        lora_alpha=part.lora_alpha if part.lora_alpha is not None else 2 * part.r,
+        lora_dropout=part.lora_dropout,
+        target_modules=part.target_modules,
+        modules_to_save=part.modules_to_save,
         task_type="CAUSAL_LM",
     )
     try:
@@ -30,7 +33,8 @@ def apply(model: Any, part: LoRAPart) -> Any:
     except ValueError as error:
         names = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "weight")})
         raise RecipeError(
-            f"peft cannot put a LoRA on {part.target_modules!r}: {error}", where="method.target_modules",
+            f"peft cannot put a LoRA on {part.target_modules!r}: {error}",
+            where="method.target_modules",
             do=f"the model's modules are {', '.join(names)}",
         ) from None
     for parameter in adapted.parameters():

@@ -49,12 +49,12 @@ class Trie:
 
     def scatter(self, total: torch.Tensor, part: torch.Tensor, index: int) -> None:
         """Add back to `total` what `gather` took from it."""
-        for i, piece in zip(self.lines[index], part.split([self.lengths[i] for i in self.lines[index]], 1), strict=True):
+        for i, piece in zip(
+            self.lines[index], part.split([self.lengths[i] for i in self.lines[index]], 1), strict=True
+        ):
             total[:, self.segments[i].start : self.segments[i].stop] += piece
 
-    def mask(
-        self, index: int, window: int | None, like: torch.Tensor, always: bool = False
-    ) -> torch.Tensor | None:
+    def mask(self, index: int, window: int | None, like: torch.Tensor, always: bool = False) -> torch.Tensor | None:
         """Additive mask [own, ancestors + own] of a segment, or None where plain causal attention is right."""
         own = self.lengths[index]
         total = sum(self.lengths[i] for i in self.lines[index])
@@ -155,7 +155,12 @@ class _Segments(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, trie: Trie, scale: float,
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        trie: Trie,
+        scale: float,
         window: int | None,
     ) -> torch.Tensor:
         out = torch.empty_like(query)
@@ -164,8 +169,13 @@ class _Segments(torch.autograd.Function):
             k, v = trie.gather(key, index), trie.gather(value, index)
             mask = trie.mask(index, window, query)
             out[:, segment.start : segment.stop] = scaled_dot_product_attention(
-                query[None, :, segment.start : segment.stop], k[None], v[None], attn_mask=mask, is_causal=mask is None,
-                scale=scale, enable_gqa=grouped,
+                query[None, :, segment.start : segment.stop],
+                k[None],
+                v[None],
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scale,
+                enable_gqa=grouped,
             )[0]
         ctx.save_for_backward(query, key, value, out)
         ctx.trie, ctx.scale, ctx.window = trie, scale, window
@@ -189,10 +199,13 @@ class _Segments(torch.autograd.Function):
                 # Heads of a group lie side by side as more queries over the same keys: no key is ever repeated.
                 q, o, d_out = (t[:, here].reshape(groups, -1, width) for t in (query, out, grad_out))
                 scores = (q @ k[:, :seen].mT).float().mul_(ctx.scale)
-                scores.view(heads, -1, seen).add_(mask[block, :seen])
+                if mask is not None:
+                    scores.view(heads, -1, seen).add_(mask[block, :seen])
                 probability = scores.softmax(-1)
                 grad_scores = (d_out @ v[:, :seen].mT).float()
-                grad_scores.sub_((d_out * o).sum(-1, keepdim=True, dtype=torch.float32)).mul_(probability).mul_(ctx.scale)
+                grad_scores.sub_((d_out * o).sum(-1, keepdim=True, dtype=torch.float32)).mul_(probability).mul_(
+                    ctx.scale
+                )
                 low = grad_scores.to(q.dtype)
                 grad_v[:, :seen] += probability.to(q.dtype).mT @ d_out
                 grad_k[:, :seen] += low.mT @ q
@@ -203,8 +216,14 @@ class _Segments(torch.autograd.Function):
 
 
 def _by_segment(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, trie: Trie,
-    scaling: float | None, window: int | None, softcap: float | None, dropout: float,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    trie: Trie,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+    dropout: float,
 ) -> torch.Tensor:
     # split and cat, never slices: the gradient of a slice is a whole tensor of zeros, that of a split is one cat
     queries, keys, values = (tensor.split(trie.lengths, dim=2) for tensor in (query, key, value))
@@ -225,8 +244,12 @@ def _by_segment(
 
 
 def _softcapped(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
-    scaling: float | None, softcap: float,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float,
 ) -> torch.Tensor:
     """softmax(c tanh(q k / c)) v, as Gemma 2 has it (arXiv 2408.00118, section 2)."""
     scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
@@ -241,16 +264,27 @@ _compiled_flex = torch.compile(flex_attention, dynamic=True)
 
 
 def _flex(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, trie: Trie,
-    scaling: float | None, window: int | None, softcap: float | None, grouped: bool,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    trie: Trie,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+    grouped: bool,
 ) -> torch.Tensor:
     def cap(score: torch.Tensor, batch: Any, head: Any, q: Any, k: Any) -> torch.Tensor:
         return softcap * torch.tanh(score / softcap)
 
     attend = _compiled_flex if query.is_cuda else flex_attention  # compiled kernels have no backward on CPU
     out = attend(
-        query, key, value, score_mod=cap if softcap is not None else None,
-        block_mask=trie.block_mask(window, query.device), scale=scaling, enable_gqa=grouped,
+        query,
+        key,
+        value,
+        score_mod=cap if softcap is not None else None,
+        block_mask=trie.block_mask(window, query.device),
+        scale=scaling,
+        enable_gqa=grouped,
     )
     return out  # type: ignore[no-any-return]
 

@@ -74,7 +74,10 @@ def _scaled(logits: torch.Tensor, scaling: Scaling) -> torch.Tensor:
 
 
 def _linear_logps(
-    hidden_ND: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, target_ids_N: torch.Tensor,
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    target_ids_N: torch.Tensor,
     scaling: Scaling,
 ) -> torch.Tensor:
     if torch.is_autocast_enabled(hidden_ND.device.type):
@@ -94,8 +97,12 @@ class _LinearLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None,
-        target_ids_N: torch.Tensor, scaling: Scaling,
+        ctx: Any,
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        target_ids_N: torch.Tensor,
+        scaling: Scaling,
     ) -> torch.Tensor:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         frozen = needs_hidden and not (needs_weight or needs_bias)
@@ -135,8 +142,11 @@ class _LinearLogps(torch.autograd.Function):
                 grad_weight += low.T @ hidden_ND[part]
             if grad_bias is not None:
                 grad_bias += gradient_nV.sum(0)
-        cast = lambda grad, like: None if grad is None else grad.to(like.dtype)  # noqa: E731
-        return grad_hidden, cast(grad_weight, weight_VD), cast(grad_bias, bias_V), None, None
+        return grad_hidden, _like(grad_weight, weight_VD), _like(grad_bias, bias_V), None, None
+
+
+def _like(gradient: torch.Tensor | None, parameter: torch.Tensor) -> torch.Tensor | None:
+    return None if gradient is None else gradient.to(parameter.dtype)
 
 
 def _chunk_logps(

@@ -70,7 +70,10 @@ def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
 def _rows(vocabulary: int, seed: int) -> list[Row]:
     """Four rows over a trie of three levels, every token but the first a target."""
     draw = np.random.default_rng(seed)
-    ids = lambda size: draw.integers(0, vocabulary, size, dtype=np.int32)  # noqa: E731
+
+    def ids(size: int) -> np.ndarray:
+        return draw.integers(0, vocabulary, size, dtype=np.int32)
+
     stem, branch = ids(MIN_SHARED + 5), ids(MIN_SHARED + 3)
     bodies = [[stem, branch, ids(7)], [stem, branch, ids(12)], [stem, ids(9)], [ids(11)]]
     rows = [np.concatenate(parts) for parts in bodies]

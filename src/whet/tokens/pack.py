@@ -173,9 +173,14 @@ def _lay(rows: Sequence[Row], bodies: dict[int, np.ndarray], group: list[int], s
         targets.append(rows[index].ids[learnt])
         target_row.append(np.full(len(learnt), number))
     return Pack(
-        ids_T=_int64(ids), positions_T=_int64(positions), segments=tuple(segments),
-        target_at_N=_int64(at), target_ids_N=_int64(targets), target_row_N=_int64(target_row),
-        rows=tuple(group), weights_R=torch.tensor([rows[index].weight for index in group], dtype=torch.float32),
+        ids_T=_int64(ids),
+        positions_T=_int64(positions),
+        segments=tuple(segments),
+        target_at_N=_int64(at),
+        target_ids_N=_int64(targets),
+        target_row_N=_int64(target_row),
+        rows=tuple(group),
+        weights_R=torch.tensor([rows[index].weight for index in group], dtype=torch.float32),
     )
 
 

@@ -119,36 +119,33 @@ def shared_start(one: str, other: str) -> str:
 def _start(write: Write, messages: list[Message], index: int, text: str) -> tuple[int, bool]:
     """Where the turn begins in `text`, which ends with it, and whether that is where serving's prompt ends."""
     before = messages[:index]
-    prompt = _unless_refused(write, before, True)
-    if prompt is not None and text.startswith(prompt):
+    if not before:
+        return _start_of_first(write, messages[0], text), True
+    prompt = write(before, True).text
+    if text.startswith(prompt):
         return len(prompt), True
-    if prompt is not None:
-        # The two may part within the generation prompt (one of them opens or skips <think>), never before it: all
-        # that the prompt has in common with the conversation so far must be in the text too.
-        so_far = len(shared_start(prompt, write(before, False).text))
-        shared = len(shared_start(prompt, text))
-        if shared >= so_far:
-            return shared, False
-    start = _start_by_variation(write, messages[: index + 1], text)
-    if start is None:
-        raise TemplateError(
-            "cannot tell where the assistant's turn begins: the template writes the conversation before it in "
-            "another way once the turn is there",
-            do="mark the assistant's turns in the template with {% generation %} ... {% endgeneration %}",
-        )
-    return start, not before
+    # The two may part within the generation prompt (one of them opens or skips <think>), never before it: all that
+    # the prompt has in common with the conversation so far must be in the text too.
+    shared = len(shared_start(prompt, text))
+    if shared < len(shared_start(prompt, write(before, False).text)):
+        raise _unclear("the template writes the conversation before it in another way once the turn is there")
+    return shared, False
 
 
-def _start_by_variation(write: Write, messages: list[Message], text: str) -> int | None:
-    """The header before the last turn, as what two other contents in its place have in common; None if unsure."""
-    if messages[-1].get("tool_calls"):
-        return None
-    one, other = (_unless_refused(write, [*messages[:-1], {**messages[-1], "content": said}], False) for said in "AB")
-    if one is None or other is None:
-        return None
+def _start_of_first(write: Write, message: Message, text: str) -> int:
+    """A conversation that begins with an answer: its header is what two other answers in its place have in common."""
+    one, other = (write([{**message, "content": said}], False).text for said in "AB")
     header = shared_start(one, other)
-    sound = one.startswith("A", len(header)) and text.startswith(header)
-    return len(header) if sound else None
+    if message.get("tool_calls") or not one.startswith("A", len(header)) or not text.startswith(header):
+        raise _unclear("the conversation begins with it, and there is no prompt to compare it to")
+    return len(header)
+
+
+def _unclear(why: str) -> TemplateError:
+    return TemplateError(
+        f"cannot tell where the assistant's turn begins: {why}",
+        do="mark the assistant's turns in the template with {% generation %} ... {% endgeneration %}",
+    )
 
 
 def _marks_of_last(write: Write, messages: list[Message], index: int, marks: list[Span]) -> list[Span]:
@@ -168,12 +165,3 @@ def _joined(spans: list[Span]) -> list[Span]:
         elif start < end:
             joined.append((start, end))
     return joined
-
-
-def _unless_refused(write: Write, messages: list[Message], prompt: bool) -> str | None:
-    if not messages:  # templates look at messages[0]
-        return None
-    try:
-        return write(messages, prompt).text
-    except TemplateError:
-        return None

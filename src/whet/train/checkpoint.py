@@ -99,7 +99,8 @@ def load_checkpoint(folder: Path, name: str, fingerprint: str) -> tuple[dict[str
         ) from None
     if position.get("fingerprint") != fingerprint:
         raise RunError(
-            "the checkpoint is of another model than the recipe names (its weights differ)", where=str(path),
+            "the checkpoint is of another model than the recipe names (its weights differ)",
+            where=str(path),
             do="name the model that the run began with, or start a new run with another output=",
         )
     return tensors, position

@@ -47,8 +47,13 @@ class Engine:
     """
 
     def __init__(
-        self, language_model: LanguageModel, objective: SFTPart, part: TrainPart, accelerator: Accelerator,
-        compute_dtype: torch.dtype, warn: Callable[[str], None] = lambda text: None,
+        self,
+        language_model: LanguageModel,
+        objective: SFTPart,
+        part: TrainPart,
+        accelerator: Accelerator,
+        compute_dtype: torch.dtype,
+        warn: Callable[[str], None] = lambda text: None,
     ):
         self.objective, self.part, self.accelerator, self.warn = objective, part, accelerator, warn
         self.compute_dtype = compute_dtype
@@ -83,7 +88,9 @@ class Engine:
             self.optimizer.zero_grad(set_to_none=True)
             torch.set_rng_state(random)
             self.pack_tokens //= 2
-            self.warn(f"memory ran out: packs are now {self.pack_tokens} tokens; the step is repeated, its gradient is the same")
+            self.warn(
+                f"memory ran out: packs are now {self.pack_tokens} tokens; the step is repeated, its gradient is the same"
+            )
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
@@ -95,11 +102,10 @@ class Engine:
         for number, pack in enumerate(packs):
             pack = pack.to(self.device)
             last = number == len(packs) - 1
-            with self.language_model.running(self.compute_dtype):
-                with self._synchronised(last):
-                    logps_N = self.forward(pack)
-                    loss = self.loss.loss(logps_N, pack.target_row_N, pack.weights_R, self.objective)
-                    self.accelerator.backward(loss.total * factor)
+            with self.language_model.running(self.compute_dtype), self._synchronised(last):
+                logps_N = self.forward(pack)
+                loss = self.loss.loss(logps_N, pack.target_row_N, pack.weights_R, self.objective)
+                self.accelerator.backward(loss.total * factor)
             total += loss.total.item()
             targets += len(pack.target_ids_N)
             computed += pack.computed_tokens
@@ -197,8 +203,11 @@ def _adamw(trainable: dict[str, torch.nn.Parameter], part: TrainPart) -> torch.o
         {"params": [p for p in trainable.values() if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=part.learning_rate,
-        betas=(part.adam_beta1, part.adam_beta2), eps=part.adam_epsilon, fused=True,
+        [group for group in groups if group["params"]],
+        lr=part.learning_rate,
+        betas=(part.adam_beta1, part.adam_beta2),
+        eps=part.adam_epsilon,
+        fused=True,
     )
 
 

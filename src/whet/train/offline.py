@@ -55,8 +55,13 @@ class Position:
 
 
 def offline(
-    engine: Engine, rows: Sequence[Row], schedule: Schedule, position: Position, folder: Path,
-    tell: Callable[[dict[str, Any]], None], evaluate: Callable[[], dict[str, float]] | None,
+    engine: Engine,
+    rows: Sequence[Row],
+    schedule: Schedule,
+    position: Position,
+    folder: Path,
+    tell: Callable[[dict[str, Any]], None],
+    evaluate: Callable[[], dict[str, float]] | None,
 ) -> str | None:
     """Train from `position` to the end of `schedule`. Returns why it stopped early, or None.
 
@@ -88,7 +93,8 @@ def offline(
                 forget_old(folder, part.keep_checkpoints, position.best[0] if position.best else None)
             if asked:
                 raise Interrupted(
-                    asked[0], f"stopped at step {position.step} of {schedule.total_steps}; a checkpoint is written",
+                    asked[0],
+                    f"stopped at step {position.step} of {schedule.total_steps}; a checkpoint is written",
                     do=f"go on with: whet train --resume {folder}",
                 )
             if stop:
@@ -97,8 +103,12 @@ def offline(
 
 
 def _evaluate(
-    engine: Engine, position: Position, schedule: Schedule, folder: Path,
-    tell: Callable[[dict[str, Any]], None], evaluate: Callable[[], dict[str, float]],
+    engine: Engine,
+    position: Position,
+    schedule: Schedule,
+    folder: Path,
+    tell: Callable[[dict[str, Any]], None],
+    evaluate: Callable[[], dict[str, float]],
 ) -> str | None:
     """Evaluate, keep the weights if they are the best so far; a reason to stop early, or None."""
     figures = evaluate()
@@ -119,10 +129,17 @@ def _event(
 ) -> dict[str, Any]:
     """A line of metrics.jsonl."""
     return {
-        "step": position.step, "epoch": round(schedule.epoch_of(position.step), 4), "loss": seen.loss,
-        "learning_rate": rate, "grad_norm": norm, "rows": seen.rows, "tokens": seen.tokens,
-        "computed_tokens": seen.computed_tokens, "target_tokens": seen.target_tokens,
-        "tokens_per_second": round(seen.tokens / seconds, 1), "seconds": round(position.seconds, 3),
+        "step": position.step,
+        "epoch": round(schedule.epoch_of(position.step), 4),
+        "loss": seen.loss,
+        "learning_rate": rate,
+        "grad_norm": norm,
+        "rows": seen.rows,
+        "tokens": seen.tokens,
+        "computed_tokens": seen.computed_tokens,
+        "target_tokens": seen.target_tokens,
+        "tokens_per_second": round(seen.tokens / seconds, 1),
+        "seconds": round(position.seconds, 3),
     }
 
 
@@ -161,7 +178,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(each, handler)
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             before[number] = signal.signal(number, put)
     except ValueError:  # not the main thread: signals go elsewhere
         pass

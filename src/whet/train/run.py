@@ -27,7 +27,7 @@ from whet.methods import METHODS
 from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer
 from whet.models.probe import probe
-from whet.recipe import DataPart, Recipe, load_recipe, recipe_yaml
+from whet.recipe import DataPart, Part, Recipe, check_recipe, load_recipe, recipe_yaml
 from whet.rows import Example, Row
 from whet.tokens.template import Renderer
 from whet.train.checkpoint import load_checkpoint, model_fingerprint, steps_saved, whole_folder
@@ -60,6 +60,22 @@ class Rows:
     held_out: list[Example]
     renderer: Renderer
     max_length: int
+
+
+def train(model: str | Loaded, data: str | list[str], *, quiet: bool = False, **settings: Any) -> Run:
+    """Train from Python: `train("whet-tiny", "my.jsonl", method=whet.LoRA(r=8), train={"epochs": 1}, output="runs/a")`.
+
+    `settings` are the recipe's keys, as parts or plain dictionaries. Raises what `run` raises.
+    """
+    tree = {
+        key: value.model_dump(exclude_unset=True) | ({"kind": value.kind} if hasattr(value, "kind") else {})
+        if isinstance(value, Part)
+        else value
+        for key, value in settings.items()
+    }
+    name = model if isinstance(model, str) else str(model.folder)
+    recipe = check_recipe({"model": name, "data": data, **tree}, where="whet.train")
+    return run(recipe, quiet, None if isinstance(model, str) else model)
 
 
 def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Run:
@@ -171,8 +187,14 @@ class _Work:
             for (_, told), old, new in zip(prompts, before_texts, texts, strict=True)
         ]
         epochs = round(schedule.epoch_of(self.position.step), 4)
-        return {"epochs": epochs, "before": before, "after": after, "best_step": best, "samples": samples,
-                "stopped_because": stopped}
+        return {
+            "epochs": epochs,
+            "before": before,
+            "after": after,
+            "best_step": best,
+            "samples": samples,
+            "stopped_because": stopped,
+        }
 
     def tell(self, event: dict[str, Any]) -> None:
         """To metrics.jsonl, the trackers and the screen."""
@@ -191,8 +213,13 @@ class _Work:
         with whole_folder(self.folder / method.RESULT) as temporary:
             method.save(model, temporary)
             tokenizer.save_pretrained(temporary)
-        summary = {"status": "finished", **self._figures(), **outcome, "result": method.RESULT,
-                   "wall_seconds": round(wall_seconds, 3)}
+        summary = {
+            "status": "finished",
+            **self._figures(),
+            **outcome,
+            "result": method.RESULT,
+            "wall_seconds": round(wall_seconds, 3),
+        }
         _write_text(self.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
         self.accelerator.end_training()
         write_report(self.folder)
@@ -213,19 +240,22 @@ class _Work:
 
     def _figures(self) -> dict[str, Any]:
         model, position = self.engine.language_model.model, self.position
-        count = lambda parameters: sum(p.numel() for p in parameters)  # noqa: E731
         return {
             "model": {
-                "name": self.recipe.model.name, "architecture": self.engine.language_model.config.model_type,
-                "parameters": count(p for n, p in model.named_parameters() if "lora_" not in n),
-                "trainable_parameters": count(self.engine.trainable.values()),
+                "name": self.recipe.model.name,
+                "architecture": self.engine.language_model.config.model_type,
+                "parameters": sum(p.numel() for n, p in model.named_parameters() if "lora_" not in n),
+                "trainable_parameters": sum(p.numel() for p in self.engine.trainable.values()),
             },
             "method": self.recipe.method.kind,
             "steps": position.step,
-            **{key: getattr(position, key) for key in ("seconds", "rows", "tokens", "computed_tokens", "target_tokens")},
+            **{
+                key: getattr(position, key) for key in ("seconds", "rows", "tokens", "computed_tokens", "target_tokens")
+            },
             "tokens_per_second": position.tokens / position.seconds if position.seconds else None,
             "peak_memory_bytes": peak_memory(self.engine.device),
-            "device": str(self.engine.device), "dtype": str(self.engine.compute_dtype).removeprefix("torch."),
+            "device": str(self.engine.device),
+            "dtype": str(self.engine.compute_dtype).removeprefix("torch."),
             "attention": "trie" if self.engine.language_model.shares else "padded",
             "versions": {
                 "python": platform.python_version(),
@@ -315,5 +345,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     except ValueError as error:
         raise RunError(f"not JSON: {error}", where=str(path)) from None
-
-

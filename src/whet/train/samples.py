@@ -21,8 +21,7 @@ def sample_prompts(
 ) -> list[tuple[list[int], dict[str, str]]]:
     """(prompt ids, {"prompt", "reference"}) of `count` examples that leave room for an answer, spread over the data."""
     found: list[tuple[list[int], dict[str, str]]] = []
-    order = np.random.default_rng(0).permutation(len(examples)) if examples else []
-    for index in order:
+    for index in np.random.default_rng(0).permutation(len(examples)):
         if len(found) == count:
             break
         ids, prompt, reference = _cut(examples[int(index)], renderer)

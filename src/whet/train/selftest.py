@@ -62,7 +62,8 @@ def selftest(part: ModelPart, tolerance: float = 1e-5) -> Iterator[Check]:
     flat, shared = _gradients(engine(share=False), rows), _gradients(engine(), rows)
     yield Check("shared = flat", "loss and gradients, prefixes stored once", _apart(shared, flat), tolerance)
     yield Check("chunked head = plain", "loss and gradients, all logits at once", _apart(flat, plain), tolerance)
-    yield Check("accumulated = whole", "loss and gradients, packs of 64 tokens", _apart(_gradients(engine(64), rows), shared), tolerance)
+    small = _gradients(engine(64), rows)
+    yield Check("accumulated = whole", "loss and gradients, packs of 64 tokens", _apart(small, shared), tolerance)
     yield Check("resumed = uninterrupted", "weights after 2 + 2 steps", _resumed(engine, rows), 0.0)
     yield Check("saved = in memory", "logits, loaded again by peft", _saved(model, part, rows), 0.0)
     with model.disable_adapter():
@@ -73,14 +74,17 @@ def selftest(part: ModelPart, tolerance: float = 1e-5) -> Iterator[Check]:
 def _rows(vocabulary: int) -> list[Row]:
     """Ragged rows, most of which share prefixes of two depths; the completions are targets."""
     draw = np.random.default_rng(0)
-    ids = lambda size: draw.integers(0, vocabulary, size, dtype=np.int32)  # noqa: E731
+
+    def ids(size: int) -> np.ndarray:
+        return draw.integers(0, vocabulary, size, dtype=np.int32)
+
     stem, branch = ids(40), ids(24)
     rows = []
     for number in range(8):
         prompt = [stem, branch][: 2 - number % 2] if number < 6 else [ids(30)]
         body = np.concatenate([*prompt, ids(8 + 5 * number)])
         targets = np.zeros(len(body), bool)
-        targets[sum(map(len, prompt)) :] = True
+        targets[sum(len(part) for part in prompt) :] = True
         rows.append(Row(body, targets))
     return rows
 
@@ -154,9 +158,7 @@ def _resumed(engine: Callable[[], Engine], rows: list[Row]) -> float:
     second = engine()
     second.load_state(halfway)
     steps(second, 2)
-    difference = _apart(
-        {k: v.double() for k, v in second.state().items()}, {k: v.double() for k, v in whole.items()}
-    )
+    difference = _apart({k: v.double() for k, v in second.state().items()}, {k: v.double() for k, v in whole.items()})
     engine().load_state(start)
     return difference
 

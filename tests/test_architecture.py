@@ -1,0 +1,73 @@
+"""The walls of the house: which room may import which (docs/architecture.md), read from the source."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "whet"
+PLAIN = {"recipe", "errors", "rows"}
+"""Modules that import nothing of whet but each other's errors, and that every room may import."""
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "recipe": {"errors"},
+    "errors": set(),
+    "rows": set(),
+    "data": set(),
+    "tokens": set(),
+    "methods": set(),
+    "objectives": set(),
+    "models": {"tokens"},
+    "train": {"data", "tokens", "models", "methods", "objectives"},
+    "cli": {"data", "tokens", "models", "methods", "objectives", "train"},
+    "__init__": {"models", "train"},
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imported_rooms(source: str) -> set[str]:
+    """Rooms of whet that a module imports anywhere: at the top, inside functions, for the type checker."""
+    rooms = set()
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "whet" else [node.module]
+        elif isinstance(node, ast.ImportFrom):
+            raise AssertionError("imports are written in full: from whet.room import name")
+        rooms |= {name.split(".")[1] for name in names if name and name.startswith("whet.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room = room_of(path)
+    allowed = MAY_IMPORT[room] | {room} | (PLAIN if room not in PLAIN else set())
+    assert imported_rooms(path.read_text(encoding="utf-8")) <= allowed
+
+
+def test_the_reader_of_imports_sees_every_form() -> None:
+    source = "import whet.data\nfrom whet import tokens\ndef f():\n    from whet.train.run import run\n"
+    assert imported_rooms(source) == {"data", "tokens", "train"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["runs", "--help"], ["recipe", "--help"]])
+def test_help_does_not_import_torch(words: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['whet', *{}]\n"
+        "from whet.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {{'torch', 'transformers', 'pydantic', 'pyarrow', 'matplotlib'}} & set(sys.modules)\n"
+        "sys.exit(f'imported: {{heavy}}' if heavy else 0)"
+    ).format(words)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
