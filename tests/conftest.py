@@ -35,7 +35,9 @@ def tiny_tokenizer() -> Callable[[], Any]:
     trainer = trainers.BpeTrainer(
         vocab_size=288, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(["the cat sat on the mat, and the dog lay on the rug; then they all went home"], trainer)
+    tokenizer.train_from_iterator(
+        ["the cat sat on the mat, and the dog lay on the rug; then they all went home"], trainer
+    )
     text = tokenizer.to_str()
 
     def make() -> Any:

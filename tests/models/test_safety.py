@@ -117,7 +117,12 @@ def test_cut_weights_name_both_sizes(model_folder: Path) -> None:
 
 def test_a_header_that_safetensors_itself_refuses(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    for tensor in ({"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}, {"data_offsets": [0, 8]}, {"dtype": "F32"}, 3):
+    for tensor in (
+        {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]},
+        {"data_offsets": [0, 8]},
+        {"dtype": "F32"},
+        3,
+    ):
         header = json.dumps({"a": tensor}).encode()
         path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
         with pytest.raises(ModelError, match="broken safetensors file"):
@@ -147,7 +152,9 @@ def test_shards_are_found_and_missing_ones_counted(sharded: Path) -> None:
     assert refused(sharded).what == f"1 of {len(shards)} files of weights are missing, {shards[1].name} first"
 
 
-@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/passwd", "a\\..\\b.safetensors", "pytorch_model.bin", 7])
+@pytest.mark.parametrize(
+    "name", ["../other.safetensors", "/etc/passwd", "a\\..\\b.safetensors", "pytorch_model.bin", 7]
+)
 def test_shards_stay_in_the_folder_and_are_safetensors(sharded: Path, name: Any) -> None:
     index = sharded / "model.safetensors.index.json"
     places = json.loads(index.read_text())["weight_map"]

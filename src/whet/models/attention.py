@@ -277,7 +277,7 @@ def _flex(
         return softcap * torch.tanh(score / softcap)
 
     attend = _compiled_flex if query.is_cuda else flex_attention  # compiled kernels have no backward on CPU
-    out = attend(
+    return attend(  # type: ignore[no-any-return]
         query,
         key,
         value,
@@ -286,7 +286,6 @@ def _flex(
         scale=scaling,
         enable_gqa=grouped,
     )
-    return out  # type: ignore[no-any-return]
 
 
 def kernel_for(device: torch.device) -> str:

@@ -152,7 +152,7 @@ def _like(gradient: torch.Tensor | None, parameter: torch.Tensor) -> torch.Tenso
 def _chunk_logps(
     hidden: torch.Tensor, weight_VD: torch.Tensor, bias_V: torch.Tensor | None, scaling: Scaling
 ) -> tuple[torch.Tensor, torch.Tensor | float]:
-    """Float32 log-probabilities [n, V] of a chunk, and d logits / d (head's output): a number, or [n, V] under a cap."""
+    """Float32 log-probabilities [n, V], and d logits / d (head's output): a number, or [n, V] under a soft cap."""
     logits = nn.functional.linear(hidden, weight_VD, bias_V)
     slope: torch.Tensor | float = scaling.scale
     if scaling != Scaling():

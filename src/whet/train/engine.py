@@ -88,9 +88,7 @@ class Engine:
             self.optimizer.zero_grad(set_to_none=True)
             torch.set_rng_state(random)
             self.pack_tokens //= 2
-            self.warn(
-                f"memory ran out: packs are now {self.pack_tokens} tokens; the step is repeated, its gradient is the same"
-            )
+            self.warn(f"memory ran out: packs of {self.pack_tokens} tokens from here; the step is repeated whole")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
@@ -180,7 +178,7 @@ class Engine:
 
 
 def pack_tokens(language_model: LanguageModel, part: TrainPart) -> int:
-    """The recipe's, or what should fit: on CPU more gains nothing; on a GPU what three quarters of the free memory hold."""
+    """The recipe's, or what should fit: on a GPU three quarters of the free memory; on CPU more gains nothing."""
     if part.pack_tokens != "auto":
         return part.pack_tokens
     device = language_model.device

@@ -155,7 +155,7 @@ def _check_number(value: float, name: str, step: int, rows: Sequence[Row]) -> No
 
 
 def _check_explosion(loss: float, position: Position) -> None:
-    """Stop when the smoothed loss (over about 20 steps) is three times its lowest value and more than one nat above it."""
+    """Stop when the loss, smoothed over about 20 steps, is three times its lowest value and a nat more."""
     smooth = loss if position.smooth_loss is None else 0.95 * position.smooth_loss + 0.05 * loss
     lowest = smooth if position.lowest_smooth_loss is None else min(smooth, position.lowest_smooth_loss)
     position.smooth_loss, position.lowest_smooth_loss = smooth, lowest
