@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"data", "tokens", "models", "methods", "objectives"},
     "cli": {"data", "tokens", "models", "methods", "objectives", "train"},
     "__init__": {"models", "train"},
+    "__main__": {"cli"},
 }
 
 

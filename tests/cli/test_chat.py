@@ -187,18 +187,19 @@ def test_a_plain_model_has_no_base(model_folder: Path) -> None:
             whet(command, model_folder, *(["hi"] if command == "generate" else []), "--base")
 
 
-def on_a_terminal(run: Path, width: int, lines: Iterator[str] | list[str]) -> tuple[str, chat.Talk]:
-    """A session with the base beside the run; what a terminal would be sent."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=24, highlight=False, markup=False)
+def on_a_terminal(run: Path, width: int, screen: io.StringIO | None = None) -> tuple[str, chat.Talk]:
+    """One question to the base and the run; what a terminal would be sent."""
+    screen = screen or io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width, height=24, highlight=False, markup=False)
     speakers = [chat.Speaker(side, Renderer(side.tokenizer)) for side in open_sides(run, base=True)[0]]
     talk = chat.Talk(console, speakers, {"temperature": 0.0, "max_new_tokens": 8}, 0, None)
-    talk.hold(lines)
-    return console.file.getvalue(), talk  # type: ignore[attr-defined]
+    talk.hold(["the cat"])
+    return screen.getvalue(), talk
 
 
 def test_two_columns_on_a_wide_terminal(lora_run: Path) -> None:
-    wide, talk = on_a_terminal(lora_run, 120, ["the cat"])
-    narrow, same = on_a_terminal(lora_run, 60, ["the cat"])
+    wide, talk = on_a_terminal(lora_run, 120)
+    narrow, same = on_a_terminal(lora_run, 60)
     heads = [line for line in wide.splitlines() if "base" in line]
     assert heads
     assert str(lora_run)[:20] in heads[-1], "the run's name stands beside `base`"
@@ -208,22 +209,25 @@ def test_two_columns_on_a_wide_terminal(lora_run: Path) -> None:
     assert talk.speakers[1].messages == [user("the cat"), says(answer(lora_run, [user("the cat")]))]
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(lora_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal's Ctrl-C raises KeyboardInterrupt wherever the program is: here, while it prints the third piece."""
-    shown: list[str] = []
-    out = Console.out
+class Interrupted(io.StringIO):
+    """Ctrl-C raises KeyboardInterrupt wherever the program is: here, while it writes the fourth time."""
 
-    def interrupted(self: Console, *words: Any, **settings: Any) -> None:
-        shown.append(str(words[0]))
-        if len(shown) == 3:
+    def write(self, text: str) -> int:
+        self.pieces = [*getattr(self, "pieces", []), text]
+        if len(self.pieces) == 4:
             raise KeyboardInterrupt
-        out(self, *words, **settings)
+        return super().write(text)
 
-    monkeypatch.setattr(Console, "out", interrupted)
-    _, talk = on_a_terminal(lora_run, 60, ["the cat"])
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(lora_run: Path) -> None:
+    screen = Interrupted()
+    shown, talk = on_a_terminal(lora_run, 60, screen)
     base, run = talk.speakers
-    assert base.messages[1]["content"] == "".join(shown[:3])
-    assert shown[3] == " (stopped)"
+    whole = answer(lora_run, [user("the cat")], base=True)
+    said = base.messages[1]["content"]
+    assert whole.startswith(said)
+    assert 0 < len(said) < len(whole)
+    assert shown.count(" (stopped)\n") == 1
     assert run.messages[1]["content"] == answer(lora_run, [user("the cat")]), "the other one still answers"
 
 

@@ -275,9 +275,10 @@ def test_harmless_keys_pass(model_folder: Path, key: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "model_type",
-    "llama qwen2 qwen3 qwen3_moe mistral mixtral gemma gemma2 gemma3_text phi phi3 olmo2 smollm3 granite gpt_neox gpt2 opt"
-    " starcoder2 cohere glm4 lfm2 falcon bloom qwen3_next mamba jamba zamba2 gpt_oss stablelm".split(),
-)
+    ["llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "phi", "phi3",
+     "olmo2", "smollm3", "granite", "gpt_neox", "gpt2", "opt", "starcoder2", "cohere", "glm4", "lfm2", "falcon",
+     "bloom", "qwen3_next", "mamba", "jamba", "zamba2", "gpt_oss", "stablelm"],
+)  # fmt: skip
 def test_the_configs_that_transformers_writes_pass(tmp_path: Path, model_type: str) -> None:
     from transformers import CONFIG_MAPPING
 

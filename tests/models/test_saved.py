@@ -114,7 +114,7 @@ def test_half_an_adapter_is_not_put_on(lora_run: Path) -> None:
     with pytest.raises(RunError, match=f"{first} is only in the model"):
         open_run(lora_run)
     save_file({**weights, "base_model.model.stray.lora_A.weight": torch.zeros(1)}, path)
-    with pytest.raises(RunError, match="stray.lora_A.weight is only in the adapter"):
+    with pytest.raises(RunError, match=r"stray\.lora_A\.weight is only in the adapter"):
         open_run(lora_run)
 
 
@@ -128,7 +128,7 @@ def test_an_adapter_in_a_pickle_is_not_opened(lora_run: Path) -> None:
 
 def test_a_broken_recipe_is_named(lora_run: Path) -> None:
     (lora_run / "recipe.yaml").write_text("model: {nam: x}\ndata: a.jsonl\n")
-    with pytest.raises(RecipeError, match="model.nam"):
+    with pytest.raises(RecipeError, match=r"model\.nam"):
         open_run(lora_run)
     (lora_run / "recipe.yaml").write_text("model: [")
     with pytest.raises(RecipeError, match=r"recipe\.yaml"):

@@ -14,7 +14,10 @@ SPECIAL = [
     "<|END_RESPONSE|>", "<|turn>", "<turn|>",
 ]  # fmt: skip
 # Line breaks and blanks run into each other and into words, so that merges cross the borders of turns.
-CORPUS = ["Answer: yes. Answer: no.\n\n\nhello there \n  hello the\n\nanswer user assistant\n  yes", "1 + 1 = 2, été"] * 4
+CORPUS = [
+    "Answer: yes. Answer: no.\n\n\nhello there \n  hello the\n\nanswer user assistant\n  yes",
+    "1 + 1 = 2, été",
+] * 4
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +38,7 @@ def make_tokenizer() -> Callable[..., Any]:
 
     def make(template: str | None = None, **settings: Any) -> Any:
         settings = {"bos_token": "<s>", "eos_token": "</s>", **settings}
-        return PreTrainedTokenizerFast(
-            tokenizer_object=Tokenizer.from_str(text), chat_template=template, **settings
-        )
+        return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(text), chat_template=template, **settings)
 
     return make
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whet.errors import RowError, TemplateError
 from whet.tokens.plain import PLAIN_TEMPLATE
 from whet.tokens.template import Renderer
 
@@ -41,6 +40,8 @@ PHI = (
     "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}"
     "{{ '<|assistant|>\\n' if add_generation_prompt else eos_token }}"
 )
+# Asks for an answer at the end, be it wanted or not.
+ASKS = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>\\n' }}{% endfor %}{{ '<|assistant|>' }}"
 # As gpt-oss's: the last answer ends with another token than those before it.
 RETURNS = (
     "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}"
@@ -50,8 +51,8 @@ RETURNS = (
 # As Qwen3's: thoughts of all but the last answer are dropped, and an empty one is written where there is none.
 THINKS = (
     "{% for m in messages %}{% set c = m.content %}{% if m.role == 'assistant' %}"
-    "{% set t = c.split('</think>')[0].split('<think>')[-1] if '</think>' in c else '' %}{% set c = c.split('</think>')[-1] %}"
-    "{% if loop.last %}{% set c = '<think>' + t + '</think>' + c %}{% endif %}{% endif %}"
+    "{% set t = c.split('</think>')[0].split('<think>')[-1] if '</think>' in c else '' %}"
+    "{% set c = c.split('</think>')[-1] %}{% if loop.last %}{% set c = '<think>' + t + '</think>' + c %}{% endif %}{% endif %}"
     "{{ '<|im_start|>' + m.role + '\\n' + c + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
@@ -62,7 +63,8 @@ NO_STOP = (
 # Markers that leave out the token that ends the turn.
 MARKED = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'assistant' %}"
-    "{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}"
+    "{{ '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 TALK = [
@@ -95,6 +97,8 @@ def _renderer(make_tokenizer: Make, template: str) -> Renderer:
         (MISTRAL, ["<s>[INST] hello [/INST]« yes</s>»[INST] there [/INST]« no</s>»"]),
         (PHI, ["<|user|>\nhello<|end|>\n<|assistant|>\n«yes<|end|>»\n"
                "<|user|>\nthere<|end|>\n<|assistant|>\n«no<|end|>»\n</s>"]),
+        (ASKS, ["<|user|>hello<|end|>\n<|assistant|>«yes<|end|>»\n"
+                "<|user|>there<|end|>\n<|assistant|>«no<|end|>»\n<|assistant|>"]),
         (RETURNS, ["<|user|>hello<|end|><|assistant|>«yes<|return|>»",
                    "<|user|>hello<|end|><|assistant|>yes<|end|><|user|>there<|end|><|assistant|>«no<|return|>»"]),
         (THINKS, ["<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n«<think></think>yes<|im_end|>»\n",
@@ -107,7 +111,7 @@ def _renderer(make_tokenizer: Make, template: str) -> Renderer:
         (PLAIN_TEMPLATE, ["<s>### User:\nhello\n\n### Assistant:\n«yes</s>»\n\n"
                           "### User:\nthere\n\n### Assistant:\n«no</s>»\n\n"]),
     ],
-    ids=["chatml", "llama", "gemma", "mistral", "phi", "returns", "thinks", "no stop", "marked", "plain"],
+    ids=["chatml", "llama", "gemma", "mistral", "phi", "asks", "returns", "thinks", "no stop", "marked", "plain"],
 )  # fmt: skip
 def test_answers_and_their_stop_tokens_are_learnt_and_nothing_else(
     make_tokenizer: Make, shown: Make, template: str, expected: list[str]
@@ -178,8 +182,8 @@ def test_text_is_learnt_whole_with_the_tokenizers_own_special_tokens(make_tokeni
 def test_tools_calls_and_results_are_rendered_and_calls_are_learnt(make_tokenizer: Make, shown: Make) -> None:
     template = (
         "{% if tools %}{{ '<|im_start|>system\\n' + tools | tojson + '<|im_end|>\\n' }}{% endif %}"
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content or '') }}{% for c in m.tool_calls or [] %}"
-        "{{ '<tool_call>' + c.function | tojson + '</tool_call>' }}{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}"
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content or '') }}"
+        "{% for c in m.tool_calls or [] %}{{ '<tool_call>' + c.function | tojson + '</tool_call>' }}{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )
     tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
@@ -229,7 +233,8 @@ def test_the_plain_template_is_saved_with_the_tokenizer_and_knows_tools(make_tok
     assert row.text == (
         '<s>### Tools:\n{"name": "add"}\n\n### Developer:\nBe brief.\n\n### User:\n?\n\n### Assistant:\n'
         '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>\n'
-        '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call></s>\n\n### Tool:\n2\n\n### Assistant:\nTwo.</s>\n\n'
+        '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call></s>\n\n'
+        "### Tool:\n2\n\n### Assistant:\nTwo.</s>\n\n"
     )
     # A base model may have no beginning token.
     assert Renderer(make_tokenizer(None, bos_token=None)).conversation(TALK)[0].text.startswith("### User:\nhello\n\n")
@@ -266,7 +271,8 @@ def test_many_at_once_are_as_one_by_one(make_tokenizer: Make) -> None:
 @given(question=SAID, answer=SAID.filter(bool))
 @pytest.mark.parametrize(
     ("template", "stop"),
-    [(CHATML, "<|im_end|>"), (MARKED, "<|im_end|>"), (NO_STOP, "\n</s>"), (RETURNS, "<|return|>"), (PLAIN_TEMPLATE, "</s>")],
+    [(CHATML, "<|im_end|>"), (MARKED, "<|im_end|>"), (NO_STOP, "\n</s>"), (RETURNS, "<|return|>"),
+     (PLAIN_TEMPLATE, "</s>")],
     ids=["chatml", "marked", "no stop", "returns", "plain"],
 )  # fmt: skip
 def test_whatever_is_said_the_targets_are_the_answer_and_the_context_is_servings_prompt(

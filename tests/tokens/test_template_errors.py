@@ -16,7 +16,9 @@ SAYS = "{% for m in messages %}{{ m.role + ':' + m.content + '</s>' }}{% endfor 
 
 
 def test_a_refusal_is_told_in_the_templates_own_words_with_the_rows_place(make_tokenizer: Make) -> None:
-    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + SAYS
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + SAYS
+    )
     renderer = Renderer(make_tokenizer(refusing))
     with pytest.raises(TemplateError, match=r"^a\.jsonl:7: .*System role not supported") as caught:
         renderer.conversation([{"role": "system", "content": "be brief"}, *TALK], place="a.jsonl:7")
@@ -67,11 +69,14 @@ def test_what_a_template_would_leave_out_in_silence_is_refused(make_tokenizer: M
         renderer.conversation([TALK[0], call], place="d:1")
     with pytest.raises(TemplateError, match="leaves out what this row has: tools\n"):
         renderer.conversation(TALK, tools=[{"type": "function", "function": {"name": "add"}}])
-    deaf = Renderer(make_tokenizer("{% for m in messages if m.role != 'tool' %}{{ m.role + m.content + '</s>' }}{% endfor %}"))
+    deaf = Renderer(
+        make_tokenizer("{% for m in messages if m.role != 'tool' %}{{ m.role + m.content + '</s>' }}{% endfor %}")
+    )
     with pytest.raises(TemplateError, match="leaves out what this row has: tool\n"):
         deaf.conversation([*TALK, {"role": "tool", "content": "2"}, TALK[1]])
     # Content in parts only, as templates of models that see have it: plain text would vanish.
-    parts = "{% for m in messages %}{{ m.role }}{% for p in m.content if p is mapping %}{{ p.text }}{% endfor %}</s>{% endfor %}"
+    part = "{% for p in m.content if p is mapping %}{{ p.text }}{% endfor %}"
+    parts = "{% for m in messages %}{{ m.role }}" + part + "</s>{% endfor %}"
     with pytest.raises(TemplateError, match="leaves out what this row has: assistant, user\n"):
         Renderer(make_tokenizer(parts)).conversation(TALK)
 

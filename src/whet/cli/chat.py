@@ -144,10 +144,15 @@ class Talk:
         try:
             with closing(self._answer(speaker, question)) as pieces:
                 for piece in pieces:
-                    self.console.out(piece, end="", highlight=False)
+                    self._write(piece)
         except KeyboardInterrupt:
-            self.console.out(" (stopped)", end="", style="dim")
-        self.console.print()
+            self._write(" (stopped)")
+        self._write("\n")
+
+    def _write(self, piece: str) -> None:
+        """As it is: rich would turn tabs into blanks, and hold back what does not end a line."""
+        self.console.file.write(piece)
+        self.console.file.flush()
 
     def _show_columns(self, question: str) -> None:
         """Both answers beside each other, the one written after the other."""

@@ -130,9 +130,12 @@ def _check_transformers() -> None:
 
 def _near(path: Path) -> str:
     """` Did you mean 'x'?` for the folder beside `path` with the most similar name, or nothing where none is near."""
-    beside = [folder.name for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, [*beside, WHET_TINY], n=1, cutoff=0.5)
-    return f" Did you mean {str(path.with_name(near[0]) if near[0] in beside else near[0])!r}?" if near else ""
+    beside = [str(folder) for folder in path.parent.iterdir() if folder.is_dir()] if path.parent.is_dir() else []
+    names = {Path(folder).name: folder for folder in beside} | (
+        {WHET_TINY: WHET_TINY} if path == Path(path.name) else {}
+    )
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f" Did you mean {names[near[0]]!r}?" if near else ""
 
 
 def _fetch(part: ModelPart, weights: bool) -> Path:

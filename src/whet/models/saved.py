@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +117,8 @@ def _with_adapter(model: Any, adapter: Path, part: ModelPart, device: str | torc
     from safetensors import safe_open
 
     try:
-        adapted = PeftModel.from_pretrained(model, str(adapter), torch_device=str(device))
+        with warnings.catch_warnings(action="ignore"):  # of missing weights, which are an error below
+            adapted = PeftModel.from_pretrained(model, str(adapter), torch_device=str(device))
     except Exception as error:  # peft's and torch's own, by the method and by what does not fit
         raise _unfit(adapter, part, " ".join(str(error).split())) from error
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:

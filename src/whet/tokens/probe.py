@@ -11,14 +11,15 @@ from typing import Any
 
 from whet.errors import TemplateError
 from whet.rows import Message
-from whet.tokens.turns import Write, shared_start
+from whet.tokens.turns import Endings, Write, shared_start
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _USER: Message = {"role": "user", "content": "question"}
 
 
-def find_stops(write: Write, tokens: Mapping[str, bool]) -> set[str]:
-    """The tokens at which a template ends an assistant's turn. `tokens`: every added token, and whether it is special.
+def find_endings(write: Write, tokens: Mapping[str, bool], end_token: str | None) -> Endings:
+    """How a template ends an assistant's turn. `tokens`: every added token, and whether it is special; the tokenizer's
+    `end_token` stops in any case.
 
     The stop is the last token that follows a turn both when nothing comes after and when something does (Phi-3 writes
     <|end|>, and <|endoftext|> only at the very end); where nothing is common to these, as in gpt-oss, it is the one at
@@ -27,17 +28,19 @@ def find_stops(write: Write, tokens: Mapping[str, bool]) -> set[str]:
     """
     answers, calls = [_said("assistant", text) for text in ("one", "two")], [_call(1), _call(2)]
     special = [token for token, is_special in tokens.items() if is_special]
-    stops: set[str] = set()
+    stops = {end_token} if end_token else set()
+    tails: dict[str, int] = {}
     for turns, following, candidates in ((answers, _USER, list(tokens)), (calls, _said("tool", "one"), special)):
         try:
             last = _common_end(*(write([_USER, turn], False).text for turn in turns))
             inner = _common_end(*(write([_USER, turn, following], False).text for turn in turns))
         except TemplateError:  # a template may know no tools, or want other conversations than these
             continue
-        stop = _last_token(shared_start(last, inner), candidates) or _last_token(last, candidates)
-        if stop is not None:
+        stop, through = _last_token(shared_start(last, inner), candidates) or _last_token(last, candidates) or ("", 0)
+        if stop:
             stops.add(stop)
-    return stops
+            tails[last] = through
+    return Endings(sorted(stops, key=lambda token: (-len(token), token)), tails)
 
 
 def find_left_out(writer: Callable[[list[dict[str, Any]] | None], Write]) -> set[str]:
@@ -90,6 +93,7 @@ def _common_end(one: str, other: str) -> str:
     return "" if one == other else shared_start(one[::-1], other[::-1])[::-1]
 
 
-def _last_token(text: str, tokens: Sequence[str]) -> str | None:
-    at, _, token = max(((text.rfind(token), len(token), token) for token in tokens), default=(-1, 0, ""))
-    return token if at >= 0 else None
+def _last_token(text: str, tokens: Sequence[str]) -> tuple[str, int] | None:
+    """The token that comes last in the text, and where it ends."""
+    at, length, token = max(((text.rfind(token), len(token), token) for token in tokens), default=(-1, 0, ""))
+    return (token, at + length) if at >= 0 else None

@@ -20,7 +20,7 @@ from whet.errors import RowError, TemplateError
 from whet.rows import Message
 from whet.tokens.messages import forms
 from whet.tokens.plain import PLAIN_TEMPLATE
-from whet.tokens.probe import find_left_out, find_stops
+from whet.tokens.probe import find_endings, find_left_out
 from whet.tokens.targets import encode, tokenise
 from whet.tokens.turns import Piece, Write, Written, find_turn, join_turns, stop_end
 
@@ -72,11 +72,9 @@ class Renderer:
         self.tokenizer = tokenizer
         self.unlike_serving: list[str] = []
         added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
-        stops = find_stops(self._writer(None), {token: special for token, special in added.items() if token.strip()})
-        if tokenizer.eos_token is not None:
-            stops.add(tokenizer.eos_token)
-        self._stops = sorted(stops, key=lambda token: (-len(token), token))
-        self.stop_ids: frozenset[int] = frozenset(tokenizer.convert_tokens_to_ids(self._stops))
+        named = {token: special for token, special in added.items() if token.strip()}  # Gemma's have line breaks
+        self._endings = find_endings(self._writer(None), named, tokenizer.eos_token)
+        self.stop_ids: frozenset[int] = frozenset(tokenizer.convert_tokens_to_ids(self._endings.stops))
         self._left_out = find_left_out(self._writer)
         self._developer = "system" if "developer" in self._left_out else "developer"
 
@@ -152,7 +150,7 @@ class Renderer:
             write = self._writer(tools)
             if learn == "everything":
                 return [self._whole(write, form)]
-            turns = [find_turn(write, form, index, self._stops) for index in learnt]
+            turns = [find_turn(write, form, index, self._endings) for index in learnt]
             if not all(turn.as_served for turn in turns):
                 self.unlike_serving.append(place)
             return join_turns(turns) or [Piece(write(form, False).text, [])]
@@ -171,7 +169,7 @@ class Renderer:
 
     def _whole(self, write: Write, messages: list[Message]) -> Piece:
         text = write(messages, False).text
-        stopped = messages[-1]["role"] != "assistant" or stop_end(text, 0, len(text), self._stops) is not None
+        stopped = messages[-1]["role"] != "assistant" or stop_end(text, 0, len(text), self._endings) is not None
         return Piece(text, [(0, len(text))], add_stop=not stopped)
 
     def _rendered(self, piece: Piece, ids: np.ndarray, targets: np.ndarray, learn: Learn) -> Rendered:

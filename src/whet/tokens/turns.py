@@ -28,6 +28,14 @@ Write = Callable[[list[Message], bool], Written]
 """(messages, add_generation_prompt) -> Written. Raises TemplateError where the template refuses the messages."""
 
 
+class Endings(NamedTuple):
+    """How a template ends an assistant's turn: the tokens that stop it, longest first, and what the template writes
+    after the words of a last turn, with how much of that is through the stop."""
+
+    stops: list[str]
+    tails: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One learnt turn, in the conversation up to it as the template writes it while this turn is the last."""
@@ -47,7 +55,7 @@ class Piece:
     add_stop: bool = False
 
 
-def find_turn(write: Write, messages: list[Message], index: int, stops: Sequence[str]) -> Turn:
+def find_turn(write: Write, messages: list[Message], index: int, endings: Endings) -> Turn:
     """The turn `messages[index]`, learnt through its stop token; what the template writes after that is not learnt.
 
     Raises TemplateError where the template writes it so that its beginning cannot be told.
@@ -63,7 +71,7 @@ def find_turn(write: Write, messages: list[Message], index: int, stops: Sequence
     if not spans:  # the template marks or writes nothing of this turn
         return Turn(text, [], as_served=as_served)
     start, end = spans[-1]
-    stop = stop_end(text, start, end, stops)
+    stop = stop_end(text, start, end, endings)
     return Turn(text, [*spans[:-1], (start, stop or end)], stop is not None, as_served)
 
 
@@ -86,15 +94,18 @@ def join_turns(turns: Sequence[Turn]) -> list[Piece]:
     return pieces[::-1]
 
 
-def stop_end(text: str, start: int, end: int, stops: Sequence[str]) -> int | None:
+def stop_end(text: str, start: int, end: int, endings: Endings) -> int | None:
     """Where the stop token ends that closes text[start:end], None where there is none.
 
-    It is the first of the stops and blanks that the turn ends with; else one that follows it at once, which is so
-    where a template's markers leave it out.
+    It is the first of the stops and blanks that the turn ends with, whatever the template writes after them; else one
+    that follows the turn at once, which is so where a template's markers leave it out.
     """
+    if end == len(text):
+        known = ((len(text) - len(tail), through) for tail, through in endings.tails.items() if text.endswith(tail))
+        end = next((begin + through for begin, through in known if begin >= start), end)
     at, found = end, None
     while at > start:
-        stop = next((stop for stop in stops if text.endswith(stop, start, at)), None)
+        stop = next((stop for stop in endings.stops if text.endswith(stop, start, at)), None)
         if stop is not None:
             found, at = at, at - len(stop)
         elif text[at - 1].isspace():
@@ -106,7 +117,7 @@ def stop_end(text: str, start: int, end: int, stops: Sequence[str]) -> int | Non
     at = end
     while at < len(text) and text[at].isspace():
         at += 1
-    stop = next((stop for stop in stops if text.startswith(stop, at)), None)
+    stop = next((stop for stop in endings.stops if text.startswith(stop, at)), None)
     return None if stop is None else at + len(stop)
 
 

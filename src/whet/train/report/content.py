@@ -60,7 +60,7 @@ def notices(run: RunFolder) -> list[str]:
     summary = run.summary or {}
     if run.summary is None:
         said.append(
-            "There is no summary.json: the run is still at work, or it was stopped, and `whet train --resume` goes on "
+            "There is no summary.json: the run is still at work, or it was stopped; whet train --resume goes on "
             "with it. What it wrote so far is shown."
         )
     elif reason := summary.get("stopped_because"):
