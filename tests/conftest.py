@@ -1,15 +1,20 @@
-"""A model of a few thousand random weights with a real tokenizer, and the runs that training would make of it."""
+"""A model of a few thousand random weights with a real tokenizer, and the runs that training would make of it. Below:
+tiny models of many architectures, rows that share prefixes, and what plain transformers makes of these."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingface_hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on tensors this small a second thread only waits
 
+import numpy as np
 import pytest
+
+from whet.rows import Row
 
 TEMPLATE = """\
 {{- bos_token }}
@@ -109,3 +114,127 @@ def _run(folder: Path, model: Path) -> Path:
     recipe = check_recipe({"model": {"name": str(model), "dtype": "float32"}, "data": "train.jsonl"}, "test")
     (folder / "recipe.yaml").write_text(recipe_yaml(recipe))
     return folder
+
+
+# Architectures -------------------------------------------------------------------------------------------------------
+
+VOCABULARY = 97
+_LLAMA = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+_WINDOW = {"sliding_window": 13}  # shorter than the rows
+_SLIDING = _LLAMA | _WINDOW | {"layer_types": ["sliding_attention", "full_attention"], "head_dim": 8}
+_NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+_ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": _LLAMA,
+    "qwen3": _LLAMA | {"head_dim": 8},
+    "mistral": _LLAMA | _WINDOW,
+    "gemma2": _SLIDING | {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 4.0},
+    "gemma3_text": _SLIDING | {"final_logit_softcapping": None},
+    "gpt2": _LLAMA | _NO_DROPOUT,
+    "gpt_neox": _LLAMA,
+    "cohere": _LLAMA | {"logit_scale": 0.25},
+    "granite": _LLAMA | {"logits_scaling": 3.0, "embedding_multiplier": 2.0, "attention_multiplier": 0.2},
+    "phi": _LLAMA,
+    "phimoe": _LLAMA | {"num_local_experts": 2, "num_experts_per_tok": 2},
+    "falcon": {key: _LLAMA[key] for key in _LLAMA if key not in ("num_key_value_heads", "intermediate_size")}
+    | {"new_decoder_architecture": True, "num_kv_heads": 2, "alibi": False},
+    "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0},
+    "gpt_oss": _SLIDING | {"num_local_experts": 2, "num_experts_per_tok": 1, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Any]:
+    """make_model("llama", seed=0, **changes): a tiny model with random weights, large enough for attention to show."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+
+    def make(architecture: str, seed: int = 0, **changes: Any) -> Any:
+        config = AutoConfig.for_model(architecture, **(_ARCHITECTURES[architecture] | changes))
+        # eager is the one implementation of transformers that does soft caps and sinks
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().train()
+        draw = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.normal_(std=0.15, generator=draw)
+                if parameter.ndim == 1 and ("norm" in name or ".ln_" in name) and not name.endswith("bias"):
+                    parameter.add_(1.0)  # gains lie around one, or the layers would fade
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_rows() -> Callable[..., list[Row]]:
+    """make_rows(seed=0): ragged rows that share prefixes of two depths, are prefixes of others, or are there twice."""
+
+    def make(seed: int = 0) -> list[Row]:
+        draw = np.random.default_rng(seed)
+        ids = lambda size: draw.integers(3, VOCABULARY, size, dtype=np.int32)  # noqa: E731
+        stem, branch = ids(20), ids(18)
+        both = np.concatenate([stem, branch])
+        pairs = [(ids(9), ids(4)), (both, ids(7)), (both, ids(15)), (stem, ids(30)), (stem, np.append(branch, ids(2)))]
+        pairs += [(ids(3), ids(1)), pairs[3]]
+        weights = [1.0, 0.5, 2.0, 1.0, 0.25, 1.0, 1.5]
+        return [
+            Row(np.concatenate([prompt, answer]), np.arange(len(prompt) + len(answer)) >= len(prompt), weight=weight)
+            for (prompt, answer), weight in zip(pairs, weights, strict=True)
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plain_step(gradients: Callable[[Any], Any]) -> Callable[..., tuple[float, dict[str, Any]]]:
+    """plain_step(model, rows): loss, and gradient by name, of a step with transformers alone: rows padded at the right,
+    all logits, the mean over targets weighed by row. The model's gradients are cleared."""
+    import torch
+
+    def step(model: Any, rows: Sequence[Row]) -> tuple[float, dict[str, Any]]:
+        longest = max(map(len, rows))
+        ids, mask, labels = (torch.full((len(rows), longest), fill) for fill in (0, 0, -100))
+        for place, row in enumerate(rows):
+            ids[place, : len(row)], mask[place, : len(row)] = torch.from_numpy(row.ids), 1
+            labels[place, : len(row)] = torch.from_numpy(np.where(row.targets, row.ids, -100))
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+        losses = torch.nn.functional.cross_entropy(
+            logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
+        )
+        weights = torch.tensor([row.weight for row in rows])[:, None] * (labels[:, 1:] != -100)
+        loss = (losses * weights).sum() / weights.sum()
+        loss.backward()
+        return loss.item(), gradients(model)
+
+    return step
+
+
+@pytest.fixture(scope="session")
+def gradients() -> Callable[[Any], dict[str, Any]]:
+    """gradients(model): those that are there, by parameter's name; the model's own are cleared."""
+
+    def take(model: Any) -> dict[str, Any]:
+        taken = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad(set_to_none=True)
+        return taken
+
+    return take
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[..., None]:
+    """assert_same(found, expected, relative=1e-5): tensors by name. A difference is measured against its own tensor's
+    largest value, or a hundredth of the largest of all (some gradients are zero but for rounding)."""
+
+    def check(found: dict[str, Any], expected: dict[str, Any], relative: float = 1e-5) -> None:
+        assert found.keys() == expected.keys()
+        floor = 1e-2 * max(float(tensor.abs().max()) for tensor in expected.values())
+        for name, tensor in expected.items():
+            allowed = relative * max(floor, float(tensor.abs().max()))
+            assert float((found[name] - tensor).abs().max()) <= allowed, name
+
+    return check

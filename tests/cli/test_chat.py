@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -210,12 +211,14 @@ def test_two_columns_on_a_wide_terminal(lora_run: Path) -> None:
 
 
 class Interrupted(io.StringIO):
-    """Ctrl-C raises KeyboardInterrupt wherever the program is: here, while it writes the fourth time."""
+    """A screen in front of which somebody presses Ctrl-C at the fourth thing that is written."""
+
+    written = 0
 
     def write(self, text: str) -> int:
-        self.pieces = [*getattr(self, "pieces", []), text]
-        if len(self.pieces) == 4:
-            raise KeyboardInterrupt
+        self.written += 1
+        if self.written == 4:
+            signal.raise_signal(signal.SIGINT)
         return super().write(text)
 
 
@@ -229,6 +232,8 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(lora_run: Path) -> None
     assert 0 < len(said) < len(whole)
     assert shown.count(" (stopped)\n") == 1
     assert run.messages[1]["content"] == answer(lora_run, [user("the cat")]), "the other one still answers"
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)  # Ctrl-C means again what it did before
 
 
 def test_what_steers_a_terminal_is_left_out() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from whet.errors import ModelError
 from whet.models.load import find, frozen_dtype, load, load_config, load_tokenizer
 from whet.recipe import ModelPart
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def refused(name: str, **settings: Any) -> ModelError:
@@ -89,7 +93,7 @@ def test_a_name_that_is_not_in_the_cache_says_how_to_get_it(tmp_path: Path, monk
 
 def test_a_model_in_the_cache_of_the_hub(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache as huggingface_hub lays it out: refs/REVISION holds a commit, snapshots/COMMIT links to blobs/."""
-    cached, commit = tmp_path / "hub" / "models--someone--model", "0123456789abcdef0123456789abcdef01234567"
+    cached, commit = tmp_path / "hub" / "models--someone--model", COMMIT
     for name in ("refs", "blobs", f"snapshots/{commit}"):
         (cached / name).mkdir(parents=True)
     (cached / "refs" / "v1").write_text(commit)
@@ -107,6 +111,91 @@ def test_a_model_in_the_cache_of_the_hub(tmp_path: Path, model_folder: Path, mon
     assert "neither a folder here nor (whole) in the cache" in refused("someone/model", revision="v2").what
     edit(cached / "blobs" / "config.json", _attn_implementation_internal="evil/kernels")
     assert "`_attn_implementation_internal`" in refused("someone/model", revision="v1").what
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's interface as huggingface_hub asks for: a revision's commit, its files, and each file."""
+
+    folder: Path
+    fetched: list[str]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        place = self.path.split("?")[0]
+        file = self.folder / place.rsplit("/", 1)[1]
+        if place.startswith("/api/models/someone/model/revision/"):
+            self._reply(json.dumps({"id": "someone/model", "sha": COMMIT}).encode())
+        elif place.startswith(f"/api/models/someone/model/tree/{COMMIT}"):
+            tree = [
+                {"type": "file", "path": f.name, "size": f.stat().st_size, "oid": f.name} for f in self.folder.iterdir()
+            ]
+            self._reply(json.dumps(tree).encode())
+        elif place.startswith(f"/someone/model/resolve/{COMMIT}/") and file.is_file():
+            if self.command == "GET":
+                self.fetched.append(file.name)
+            self._reply(file.read_bytes(), {"ETag": f'"{file.name}"', "X-Repo-Commit": COMMIT})
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def _reply(self, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(200)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    """A hub on this machine that has one model, and an empty cache."""
+    Hub.folder, Hub.fetched = model_folder, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+    )
+    yield Hub
+    server.shutdown()
+    server.server_close()
+
+
+def test_from_the_hub_come_the_files_that_are_read_and_no_others(hub: type[Hub]) -> None:
+    (hub.folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    (hub.folder / "modeling.py").write_text("print('hello')")
+    part = ModelPart(name="someone/model")
+    assert len(load_tokenizer(part)) == 288
+    assert "model.safetensors" not in hub.fetched
+    assert load(part).folder.name == COMMIT
+    assert sorted(hub.fetched) == sorted(
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+         "chat_template.jinja"]
+    )  # fmt: skip
+
+
+def test_weights_of_an_unsafe_model_are_not_even_fetched(hub: type[Hub]) -> None:
+    edit(hub.folder / "config.json", _attn_implementation_internal="evil/kernels")
+    assert "`_attn_implementation_internal`" in refused("someone/model").what
+    assert "model.safetensors" not in hub.fetched
+
+
+def test_a_name_that_the_hub_does_not_know(hub: type[Hub]) -> None:
+    error = refused("someone/other")
+    assert error.what == "no folder here, and no model on the hub."
+    assert "hf auth login" in error.do
 
 
 def test_the_small_model_is_in_the_package() -> None:

@@ -52,7 +52,8 @@ RETURNS = (
 THINKS = (
     "{% for m in messages %}{% set c = m.content %}{% if m.role == 'assistant' %}"
     "{% set t = c.split('</think>')[0].split('<think>')[-1] if '</think>' in c else '' %}"
-    "{% set c = c.split('</think>')[-1] %}{% if loop.last %}{% set c = '<think>' + t + '</think>' + c %}{% endif %}{% endif %}"
+    "{% set c = c.split('</think>')[-1] %}"
+    "{% if loop.last %}{% set c = '<think>' + t + '</think>' + c %}{% endif %}{% endif %}"
     "{{ '<|im_start|>' + m.role + '\\n' + c + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
@@ -183,7 +184,8 @@ def test_tools_calls_and_results_are_rendered_and_calls_are_learnt(make_tokenize
     template = (
         "{% if tools %}{{ '<|im_start|>system\\n' + tools | tojson + '<|im_end|>\\n' }}{% endif %}"
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + (m.content or '') }}"
-        "{% for c in m.tool_calls or [] %}{{ '<tool_call>' + c.function | tojson + '</tool_call>' }}{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}"
+        "{% for c in m.tool_calls or [] %}{{ '<tool_call>' + c.function | tojson + '</tool_call>' }}{% endfor %}"
+        "{{ '<|im_end|>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )
     tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
@@ -247,6 +249,22 @@ def test_stop_ids_are_where_serving_stops(make_tokenizer: Make) -> None:
     ):  # fmt: skip
         tokenizer = make_tokenizer(template)
         assert set(tokenizer.convert_ids_to_tokens(sorted(Renderer(tokenizer).stop_ids))) == stops
+
+
+def test_the_end_of_a_call_is_no_stop(make_tokenizer: Make) -> None:
+    template = (
+        "{% for m in messages %}{{ m.role + ':' + m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ '<tool_call>' + c.function | tojson + '</tool_call>' }}{% endfor %}"
+        "{% endfor %}"
+    )
+    tokenizer = make_tokenizer(template)
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
+    renderer = Renderer(tokenizer)
+    assert renderer.stop_ids == {tokenizer.eos_token_id}
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add", "arguments": {}}}]}
+    (row,) = renderer.conversation([TALK[0], call])
+    assert row.text.endswith("</tool_call></s>")
+    assert row.targets.tolist()[-2:] == [True, True]
 
 
 def test_a_developer_is_the_system_where_the_template_knows_only_that(make_tokenizer: Make) -> None:

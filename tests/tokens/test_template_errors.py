@@ -28,6 +28,14 @@ def test_a_refusal_is_told_in_the_templates_own_words_with_the_rows_place(make_t
     assert renderer.conversation(TALK)[0].text == "user:hello</s>assistant:yes</s>"
 
 
+def test_the_plain_template_refuses_what_it_cannot_write(make_tokenizer: Make) -> None:
+    renderer = Renderer(make_tokenizer(None))
+    with pytest.raises(TemplateError, match="content that is not text"):
+        renderer.prompt([{"role": "user", "content": [{"type": "text", "text": "hello"}]}])
+    with pytest.raises(TemplateError, match="no such role: critic"):
+        renderer.prompt([{"role": "critic", "content": "hello"}])
+
+
 def test_faults_in_a_templates_code_are_its_refusal(make_tokenizer: Make) -> None:
     for code in ("{{ messages[0].content + 1 }}", "{{ messages[9].role }}", "{{ messages[0].nothing.at_all }}"):
         with pytest.raises(TemplateError, match=r"^b:1: the chat template refuses this row: "):

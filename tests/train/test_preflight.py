@@ -79,9 +79,20 @@ def test_cut_loses_the_end_and_says_so(letters: Any) -> None:
     assert "2 cut: a.jsonl:8 (21 tokens), a.jsonl:9 (46 tokens)" in message
     assert "train.max_length=46 keeps every row whole" in message
     assert "preflight.max_loss_share=0.2 allows it" in message
+    assert "split" not in message  # a conversation cannot be
     check(done.ledger, recipe(max_loss_share=0.2))
     longer = prepare(recipe(), Renderer(letters), talks, [], max_length=46)
     check(longer.ledger, recipe())
+
+
+def test_the_share_that_is_advised_is_enough(letters: Any) -> None:
+    talks = [talk(i, answer="a" * (30 if i < 7 else 1)) for i in range(200)]
+    ledger = prepared(letters, talks).ledger
+    with pytest.raises(PreflightError, match=r"preflight\.max_loss_share=0\.035 allows it"):
+        check(ledger, recipe())
+    check(ledger, recipe(max_loss_share=0.035))
+    with pytest.raises(PreflightError, match=r"preflight\.max_loss_share=0\.016 allows it"):
+        check(prepared(letters, talks[5:132]).ledger, recipe())  # 2 of 127, 1.57 %
 
 
 def test_what_lies_after_the_last_target_is_no_loss(letters: Any) -> None:
@@ -117,6 +128,8 @@ def test_split_makes_pieces_of_a_text_in_which_every_token_is_predicted_once(let
     with pytest.raises(PreflightError) as caught:
         check(done.ledger, recipe(too_long="split"))
     assert "too_long=split" not in str(caught.value)
+    with pytest.raises(PreflightError, match=r"preflight\.too_long=split makes several rows"):
+        check(prepared(letters, [Example("b.txt:1", "text", text=text)]).ledger, recipe())
 
 
 def test_rows_without_a_target_stop_the_run(letters: Any) -> None:
@@ -134,6 +147,8 @@ def test_rows_without_a_target_stop_the_run(letters: Any) -> None:
     assert "train.max_length=36" in message
     assert "preflight.nothing_to_learn=drop" in message
     check(done.ledger, recipe(max_loss_share=1, nothing_to_learn="drop"))
+    with pytest.raises(PreflightError, match="; 1 more are cut or dropped"):
+        check(prepared(letters, [no_answer, talk(5, answer="a" * 20)]).ledger, recipe())
     with pytest.raises(PreflightError, match="3 without anything to learn"):
         check(done.ledger, recipe(nothing_to_learn="drop"))
     with pytest.raises(PreflightError, match="no training row is left"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import typer
 
@@ -37,6 +38,8 @@ def options(
 
 def main() -> None:
     """Run the command line. A WhetError is printed without a traceback, and the process exits with its code (2)."""
+    # peft asks transformers by a name that is about to change; nothing for the user to do about it
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     try:
         app()
     except WhetError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +115,7 @@ class Talk:
             self.system = text or None
             self._begin()
         elif command == "/help":
-            self.console.print("\n".join(f"{name:8} {meaning}" for name, meaning in COMMANDS.items()))
+            self._write("".join(f"{name:8} {meaning}\n" for name, meaning in COMMANDS.items()))
         else:
             self.console.print(f"no such command: {command}.{did_you_mean(command, COMMANDS)} /help lists them all")
 
@@ -133,20 +135,20 @@ class Talk:
                 speaker.messages = messages
         self.seed += 1
 
-    def _answer(self, speaker: Speaker, question: str) -> Generator[str, None, None]:
-        with closing(speaker.answer(question, seed=self.seed, **self.settings)) as pieces:
+    def _answer(self, speaker: Speaker, question: str) -> Iterator[str]:
+        """The answer as it is to be shown, until it ends or Ctrl-C stops it."""
+        with _ctrl_c() as stopped, closing(speaker.answer(question, seed=self.seed, **self.settings)) as pieces:
             for piece in pieces:
                 yield printable(piece) if self.console.is_terminal else piece
+                if stopped.is_set():
+                    yield " (stopped)"
+                    return
 
     def _show(self, speaker: Speaker, question: str) -> None:
         if len(self.speakers) > 1:
             self.console.print(f"[{speaker.side.name}]", style="bold")
-        try:
-            with closing(self._answer(speaker, question)) as pieces:
-                for piece in pieces:
-                    self._write(piece)
-        except KeyboardInterrupt:
-            self._write(" (stopped)")
+        for piece in self._answer(speaker, question):
+            self._write(piece)
         self._write("\n")
 
     def _write(self, piece: str) -> None:
@@ -161,13 +163,9 @@ class Talk:
         told = ["" for _ in self.speakers]
         with Live(self._columns(told), console=self.console, transient=True) as live:
             for number, speaker in enumerate(self.speakers):
-                try:
-                    with closing(self._answer(speaker, question)) as pieces:
-                        for piece in pieces:
-                            told[number] += piece
-                            live.update(self._columns(told))
-                except KeyboardInterrupt:
-                    told[number] += " (stopped)"
+                for piece in self._answer(speaker, question):
+                    told[number] += piece
+                    live.update(self._columns(told))
         self.console.print(self._columns(told))
 
     def _columns(self, told: list[str]) -> Table:
@@ -180,6 +178,26 @@ class Talk:
         table.add_row(*(Text(speaker.side.name, style="bold") for speaker in self.speakers))
         table.add_row(*map(Text, told))
         return table
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Within it Ctrl-C sets the event; pressed twice it is KeyboardInterrupt as ever.
+
+    That exception could come anywhere and be lost: Python drops one that is raised in a `__del__`.
+    """
+    pressed = threading.Event()
+
+    def press(number: int, frame: Any) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _typed(console: Console) -> Iterator[str]:

@@ -130,7 +130,7 @@ def trie_attention(
         raise NotImplementedError("the trie's attention has no sinks, is causal, and needs a trie")
     trie.calls += 1
     groups = query.shape[1] // key.shape[1]
-    if trie.kernel == "flex":
+    if trie.kernel == "flex" and dropout == 0:  # FlexAttention drops nothing
         out = _flex(query, key, value, trie, scaling, sliding_window, softcap, groups > 1)
     elif softcap is not None or dropout > 0 or query.shape[-1] != value.shape[-1]:
         if groups > 1:

@@ -83,7 +83,7 @@ def frozen_dtype(part: ModelPart, device: str | torch.device) -> torch.dtype:
     """What weights are loaded in that training does not change: the recipe's choice, or for `auto` bfloat16 where the
     device multiplies it in hardware, else float32.
 
-    On CPU that is AVX-512 BF16 or AMX. A processor without them emulates bfloat16 slower than it computes float32.
+    On CPU that is AVX-512 BF16 or AMX; a processor without them has to emulate bfloat16.
     """
     if part.dtype != "auto":
         return torch.bfloat16 if part.dtype == "bfloat16" else torch.float32

@@ -67,25 +67,23 @@ def pack_rows(rows: Sequence[Row], pack_tokens: int, share: bool = True, padded:
     """
     used = [index for index, row in enumerate(rows) if row.target_count]
     bodies = {index: _body(rows[index]) for index in used}
-    if share and not padded:
+    trie = _Trie(share and not padded)
+    if trie.share:
         used.sort(key=lambda index: bodies[index].astype(">u4").tobytes())  # big-endian bytes sort like the ids
     elif padded:
         used.sort(key=lambda index: len(bodies[index]))
-    shared = share and not padded
     packs: list[Pack] = []
-    group: list[int] = []
-    size = longest = 0
+    longest = 0
     for index in used:
-        length = len(bodies[index])
-        new = length - (_common(bodies[group[-1]], bodies[index]) if shared and group else 0)
-        after = (len(group) + 1) * max(longest, length) if padded else size + new
-        if group and after > pack_tokens:
-            packs.append(_lay(rows, bodies, group, shared))
-            group, size, longest, new = [], 0, 0, length
-        group.append(index)
-        size, longest = size + new, max(longest, length)
-    if group:
-        packs.append(_lay(rows, bodies, group, shared))
+        body = bodies[index]
+        depth, longest = trie.branch(body), max(longest, len(body))
+        after = (len(trie.rows) + 1) * longest if padded else trie.size + len(body) - depth
+        if trie.rows and after > pack_tokens:
+            packs.append(_lay(rows, bodies, trie))
+            trie, depth, longest = _Trie(trie.share), 0, len(body)
+        trie.add(index, body, depth)
+    if trie.rows:
+        packs.append(_lay(rows, bodies, trie))
     return packs
 
 
@@ -113,28 +111,42 @@ class _Node:
     ends: list[int] = field(default_factory=list)  # rows whose last token is this node's last
 
 
-def _grow(bodies: dict[int, np.ndarray], group: list[int], share: bool) -> list[_Node]:
-    """The trie of the group's rows, which are sorted where prefixes are shared. Returns its roots."""
-    roots: list[_Node] = []
-    path: list[_Node] = []  # the nodes of the row before, root first
+@dataclass(slots=True)
+class _Trie:
+    """The rows of one pack, added in sorted order where prefixes are shared."""
+
+    share: bool
+    rows: list[int] = field(default_factory=list)
+    roots: list[_Node] = field(default_factory=list)
+    path: list[_Node] = field(default_factory=list)  # the nodes of the row before, root first
     before: np.ndarray | None = None
-    for index in group:
-        body = bodies[index]
-        depth = _common(before, body) if share and before is not None else 0
-        while path and path[-1].first >= depth:
-            path.pop()
-        if path and depth < path[-1].last:
-            if depth - path[-1].first < MIN_SHARED:  # too short a piece to cut off: branch where the node begins
-                depth = path.pop().first
-            else:
-                _split(path[-1], depth)
+    size: int = 0  # tokens stored
+
+    def branch(self, body: np.ndarray) -> int:
+        """The depth from which a row's tokens would be stored anew: where it leaves the row before, or where that
+        node begins if the piece to be cut off is too short."""
+        if not self.share or self.before is None:
+            return 0
+        depth = _common(self.before, body)
+        for node in self.path:
+            if node.first < depth < node.last and depth - node.first < MIN_SHARED:
+                return node.first
+        return depth
+
+    def add(self, index: int, body: np.ndarray, depth: int) -> None:
+        """Add a row that branches off at `depth`."""
+        while self.path and self.path[-1].first >= depth:
+            self.path.pop()
+        if self.path and depth < self.path[-1].last:
+            _split(self.path[-1], depth)
         if depth < len(body):
             node = _Node(depth, len(body), index)
-            (path[-1].children if path else roots).append(node)
-            path.append(node)
-        path[-1].ends.append(index)
-        before = body
-    return roots
+            (self.path[-1].children if self.path else self.roots).append(node)
+            self.path.append(node)
+        self.path[-1].ends.append(index)
+        self.rows.append(index)
+        self.before = body
+        self.size += len(body) - depth
 
 
 def _split(node: _Node, depth: int) -> None:
@@ -143,15 +155,15 @@ def _split(node: _Node, depth: int) -> None:
     node.last, node.children, node.ends = depth, [lower], []
 
 
-def _lay(rows: Sequence[Row], bodies: dict[int, np.ndarray], group: list[int], share: bool) -> Pack:
-    """The trie of a group as a pack."""
+def _lay(rows: Sequence[Row], bodies: dict[int, np.ndarray], trie: _Trie) -> Pack:
+    """A trie as a pack."""
     segments: list[Segment] = []
     ids: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     places: dict[int, np.ndarray] = {}  # row -> where in the pack each of its tokens is
     size = 0
     todo: list[tuple[_Node, int, np.ndarray]] = [
-        (root, -1, np.empty(0, np.int64)) for root in reversed(_grow(bodies, group, share))
+        (root, -1, np.empty(0, np.int64)) for root in reversed(trie.roots)
     ]
     while todo:
         node, parent, above = todo.pop()
@@ -166,7 +178,7 @@ def _lay(rows: Sequence[Row], bodies: dict[int, np.ndarray], group: list[int], s
         own = len(segments) - 1
         todo.extend((child, own, here) for child in reversed(node.children))
     at, targets, target_row = [], [], []
-    for number, index in enumerate(group):
+    for number, index in enumerate(trie.rows):
         learnt = np.flatnonzero(rows[index].targets)
         learnt = learnt[learnt > 0]  # nothing predicts a row's first token
         at.append(places[index][learnt - 1])
@@ -179,8 +191,8 @@ def _lay(rows: Sequence[Row], bodies: dict[int, np.ndarray], group: list[int], s
         target_at_N=_int64(at),
         target_ids_N=_int64(targets),
         target_row_N=_int64(target_row),
-        rows=tuple(group),
-        weights_R=torch.tensor([rows[index].weight for index in group], dtype=torch.float32),
+        rows=tuple(trie.rows),
+        weights_R=torch.tensor([rows[index].weight for index in trie.rows], dtype=torch.float32),
     )
 
 

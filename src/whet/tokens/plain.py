@@ -12,7 +12,10 @@ PLAIN_TEMPLATE = """\
     {{- '\\n' }}
 {%- endif %}
 {%- for message in messages %}
-    {%- set content = message.content if message.content is string else '' %}
+    {%- set content = message.content | default('') %}
+    {%- if content is not string %}
+        {{- raise_exception('content that is not text') }}
+    {%- endif %}
     {%- if message.role == 'assistant' %}
         {{- '### Assistant:\\n' }}
         {%- generation %}

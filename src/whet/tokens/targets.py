@@ -3,7 +3,8 @@
 A token is a target if it begins within a learnt span. The context before a span must have the very ids that it has
 alone, as the prompt that serving sends; where the tokenizer lets the two flow together ("Answer: " and "yes" give
 " yes"), the text is tokenised in two parts, cut there. Only where two parts would not decode to the same text does a
-token that begins before the span stay whole; it then belongs to the context.
+token that begins before the span stay whole; it then belongs to the context. In a row with several learnt turns an
+earlier cut stays in the context of the later ones.
 """
 
 from __future__ import annotations

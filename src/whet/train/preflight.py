@@ -57,6 +57,7 @@ class Side:
     cut: Tally = field(default_factory=Tally)
     dropped: Tally = field(default_factory=Tally)
     nothing_to_learn: Tally = field(default_factory=Tally)
+    long_texts: int = 0  # of the rows that are too long, those that could be split
     tokens: int = 0
     target_tokens: int = 0
     lengths: dict[str, int] = field(default_factory=dict)
@@ -130,8 +131,10 @@ def check(ledger: Ledger, recipe: Recipe) -> None:
         nothing = side.nothing_to_learn
         if nothing.rows and part.nothing_to_learn == "stop":
             longer = _longer(ledger, recipe, nothing.longest)
+            others = side.cut.rows + side.dropped.rows
             raise PreflightError(
-                f"{nothing.rows:,} of {side.read:,} {name} rows have nothing to learn: {_named(nothing)}",
+                f"{nothing.rows:,} of {side.read:,} {name} rows have nothing to learn: {_named(nothing)}"
+                + (f"; {others:,} more are cut or dropped" if others else ""),
                 where="preflight",
                 do="; ".join([*longer, "preflight.nothing_to_learn=drop goes on without them"]),
             )
@@ -197,6 +200,7 @@ def _fit(
         splits = part.too_long == "split" and example.shape == "text"
         pieces = [piece for row in rows for piece in _shortened(row, part.too_long, splits, max_length)]
         pieces = [piece for piece in pieces if piece.target_count]
+        side.long_texts += bool(too_long) and example.shape == "text"
         longest = max(too_long, default=0)
         note = f"{longest:,} tokens" if too_long else ""
         if not pieces and too_long and part.too_long == "drop":
@@ -255,10 +259,10 @@ def _refuse(ledger: Ledger, recipe: Recipe, name: str, side: Side, share: float)
     part = recipe.preflight
     tallies = {"cut": side.cut, "dropped": side.dropped, "without anything to learn": side.nothing_to_learn}
     what = "; ".join(f"{tally.rows:,} {kind}: {_named(tally)}" for kind, tally in tallies.items() if tally.rows)
-    enough = math.ceil(share * 1000 - 1e-9) / 1000
+    enough = math.ceil(share * 1000) / 1000
     advice = _longer(ledger, recipe, max(tally.longest for tally in tallies.values()))
-    if side.cut.longest or side.dropped.longest:
-        advice += ["preflight.too_long=split makes several rows of a long text"] if part.too_long != "split" else []
+    if side.long_texts and part.too_long != "split":
+        advice.append("preflight.too_long=split makes several rows of a long text")
     raise PreflightError(
         f"{side.lost:,} of {side.read:,} {name} rows ({share:.1%}) lose something at {ledger.max_length:,} tokens, "
         f"more than preflight.max_loss_share={part.max_loss_share:g} allows: {what}",

@@ -215,6 +215,7 @@ class _Work:
             tokenizer.save_pretrained(temporary)
         summary = {
             "status": "finished",
+            "validation_rows": len(self.rows.prepared.validation),
             **self._figures(),
             **outcome,
             "result": method.RESULT,
