@@ -38,7 +38,7 @@ class ModelPart(Part):
 
 class DataPart(Part):
     path: str
-    """A file or folder (.jsonl .json .csv .parquet), or `hub:NAME`. `path#500` samples 500 rows."""
+    """A file or folder (.jsonl .json .csv .parquet .txt), or `hub:NAME[:CONFIG]`. `path#500` samples 500 rows."""
     split: str = "train"
     """Of a hub dataset."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -46,7 +46,7 @@ class DataPart(Part):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Of each row's loss."""
     columns: dict[str, str] = {}
-    """whet's name -> the file's column, e.g. {prompt: question, completion: answer}."""
+    """whet's name -> the file's column, e.g. {prompt: question, completion: answer}; `a+b` joins two columns."""
 
 
 class PreflightPart(Part):

@@ -162,9 +162,7 @@ def _lay(rows: Sequence[Row], bodies: dict[int, np.ndarray], trie: _Trie) -> Pac
     positions: list[np.ndarray] = []
     places: dict[int, np.ndarray] = {}  # row -> where in the pack each of its tokens is
     size = 0
-    todo: list[tuple[_Node, int, np.ndarray]] = [
-        (root, -1, np.empty(0, np.int64)) for root in reversed(trie.roots)
-    ]
+    todo: list[tuple[_Node, int, np.ndarray]] = [(root, -1, np.empty(0, np.int64)) for root in reversed(trie.roots)]
     while todo:
         node, parent, above = todo.pop()
         length = node.last - node.first

@@ -77,7 +77,7 @@ class Engine:
 
         If memory runs out, the packs are halved and the whole of it is repeated, with the same random numbers.
         """
-        count = self._global_count(rows)
+        count = self._global_count(rows) or 1.0  # rows that all weigh nothing have no loss and no gradient
         while True:
             random = torch.get_rng_state()
             try:
@@ -141,7 +141,7 @@ class Engine:
         return out
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Trained parameters, the optimiser's moments and the random state, as flat tensors."""
+        """Trained parameters, the optimiser's moments and the random state, as flat tensors: a copy, on the CPU."""
         tensors = {f"parameter.{name}": p.detach() for name, p in self.trainable.items()}
         for name, p in self.trainable.items():
             for key, value in self.optimizer.state.get(p, {}).items():
@@ -149,7 +149,7 @@ class Engine:
         tensors["random.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
     @torch.no_grad()
     def load_state(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -157,10 +157,11 @@ class Engine:
         for name, p in self.trainable.items():
             p.copy_(tensors[f"parameter.{name}"])
             state = {
-                key.split(".")[1]: value.to(p.device if value.ndim else "cpu")
+                key.split(".")[1]: value.to(p.device, copy=True)  # the step too: a fused update wants it there
                 for key, value in tensors.items()
                 if key.startswith("optimizer.") and key.split(".", 2)[2] == name
             }
+            self.optimizer.state.pop(p, None)
             if state:
                 self.optimizer.state[p] = state
         torch.set_rng_state(tensors["random.cpu"])

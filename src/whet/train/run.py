@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from whet.data import read, split
-from whet.errors import RunError, StorageError
+from whet.errors import Interrupted, ModelError, RunError, StorageError, TrainingError
 from whet.methods import METHODS
 from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer
@@ -73,7 +74,7 @@ def train(model: str | Loaded, data: str | list[str], *, quiet: bool = False, **
         else value
         for key, value in settings.items()
     }
-    name = model if isinstance(model, str) else str(model.folder)
+    name = model if isinstance(model, str) else model.name
     recipe = check_recipe({"model": name, "data": data, **tree}, where="whet.train")
     return run(recipe, quiet, None if isinstance(model, str) else model)
 
@@ -127,6 +128,7 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
     weights = frozen_dtype(recipe.model, accelerator.device)
     if loaded is None:
         loaded = load(recipe.model, torch.float32 if method.NEEDS_FLOAT32 else weights, accelerator.device)
+    _check_ids(loaded, rows.prepared)
     set_seed(recipe.train.seed)
     fingerprint = model_fingerprint(loaded.model)
     probed = probe(loaded.model, len(tokenizer))
@@ -147,7 +149,11 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
             progress.note(note)
         _begin(folder, recipe, rows.prepared, position, accelerator)
         work = _Work(recipe, folder, engine, rows, position, progress, accelerator)
-        return work.finish(work.train(tensors), time.perf_counter() - began)
+        try:
+            return work.finish(work.train(tensors), time.perf_counter() - began)
+        except (Interrupted, TrainingError):
+            write_report(folder)  # what there is up to here
+            raise
 
 
 @dataclass
@@ -210,6 +216,7 @@ class _Work:
         """Save the result, the summary and the report."""
         model, tokenizer = self.engine.language_model.model, self.rows.renderer.tokenizer
         method = METHODS[self.recipe.method.kind]
+        disable_progress_bar()  # transformers has one for writing the shards
         with whole_folder(self.folder / method.RESULT) as temporary:
             method.save(model, temporary)
             tokenizer.save_pretrained(temporary)
@@ -288,6 +295,19 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def _check_ids(loaded: Loaded, prepared: Prepared) -> None:
+    """A few tokenizers know tokens (of images, say) that their text model has no embedding for."""
+    size = loaded.model.get_input_embeddings().num_embeddings
+    for row in (*prepared.train, *prepared.validation):
+        if len(row) and int(row.ids.max()) >= size:
+            token = loaded.tokenizer.convert_ids_to_tokens(int(row.ids.max()))
+            raise ModelError(
+                f"the row has the token {token!r}, and the model no embedding for it",
+                where=row.place,
+                do="take the token out of the row",
+            )
+
+
 def _new_folder(recipe: Recipe) -> Path:
     """The run folder's path, free to be made. Raises RunError where it holds something."""
     name = Path(recipe.model.name).name
@@ -310,7 +330,9 @@ def _begin(folder: Path, recipe: Recipe, prepared: Prepared, position: Position,
             write_ledger(prepared.ledger, folder)
         _cut_metrics(folder / "metrics.jsonl", position)
     except OSError as error:
-        raise _not_written(folder, error) from error
+        raise StorageError(
+            f"cannot write: {error.strerror}", where=f"output={folder}", do="name a folder that you may write to"
+        ) from error
     start_trackers(accelerator, recipe, folder)
 
 
