@@ -17,6 +17,7 @@ import os
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 # Public domain or CC0 only: what is trained here ships with the package.
 SOURCES = ("classic_books", "gutenberg_nltk", "inaugural", "state_union", "us_gov_web")
+UNSEEN = ("onestop_english", "tinystories_sample")
+"""Measured where they are there, never trained on."""
 END, START_OF_TURN, END_OF_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIAL = [END, START_OF_TURN, END_OF_TURN, "<|tool|>", "<|spare_1|>", "<|spare_2|>", "<|spare_3|>", "<|spare_4|>"]
 CHAT_TEMPLATE = (
@@ -258,23 +261,39 @@ def export(prose: Path, work: Path, folder: Path) -> None:
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    by_source = {
-        source: bits_per_byte(
-            model,
-            to_ids(texts, Tokenizer.from_file(str(work / "tokenizer.json")), 0.0),
-            sum(len(text.encode()) for text in texts),
-        )
-        for source, texts in held_out_by_source(prose).items()
-    }
+    stream = Tokenizer.from_file(str(work / "tokenizer.json"))
+
+    def measured(texts: list[str]) -> float:
+        return round(bits_per_byte(model, to_ids(texts, stream, 0.0), sum(len(text.encode()) for text in texts)), 3)
+
+    elsewhere = {name: [path.read_text()[:500_000] for path in (prose / name).glob("*.txt")] for name in UNSEEN}
     figures = {
         "parameters": model.num_parameters(),
         "steps": saved["step"],
-        "bits_per_byte": round(bits_per_byte(model, held_out, held_out_bytes), 4),
+        "bits_per_byte": round(bits_per_byte(model, held_out, held_out_bytes), 3),
         "held_out_bytes": held_out_bytes,
-        "by_source": {k: round(v, 3) for k, v in by_source.items()},
+        "by_source": {source: measured(texts) for source, texts in held_out_by_source(prose).items()},
+        "unseen_kinds": {name: measured(texts) for name, texts in elsewhere.items() if texts},
     }
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (folder / "README.md").write_text(card(figures))
     print(json.dumps(figures, indent=1))
+
+
+def card(figures: dict[str, Any]) -> str:
+    """The model card: the text beside this script, with the figures filled in."""
+    kinds = {**figures["by_source"], **{f"{k} (a kind not trained on)": v for k, v in figures["unseen_kinds"].items()}}
+    text = (Path(__file__).parent / "whet_tiny_card.md").read_text(encoding="utf-8")
+    return text.format(
+        parameters=figures["parameters"],
+        vocabulary=VOCABULARY,
+        steps=figures["steps"],
+        million_tokens=figures["steps"] * 8192 / 1e6,
+        chat_share=CHAT_SHARE,
+        held_out_megabytes=figures["held_out_bytes"] / 1e6,
+        bits_per_byte=figures["bits_per_byte"],
+        rows="\n".join(f"| {kind} | {value:.2f} |" for kind, value in kinds.items()),
+    )
 
 
 def main() -> None:

@@ -142,7 +142,8 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "falcon": {key: _LLAMA[key] for key in _LLAMA if key not in ("num_key_value_heads", "intermediate_size")}
     | {"new_decoder_architecture": True, "num_kv_heads": 2, "alibi": False},
     "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0},
-    "gpt_oss": _SLIDING | {"num_local_experts": 2, "num_experts_per_tok": 1, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "gpt_oss": _SLIDING | {"num_local_experts": 2, "num_experts_per_tok": 1}
+    | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
 }  # fmt: skip
 
 

@@ -173,10 +173,13 @@ def test_two_way_attention_is_refused() -> None:
 
 def test_attention_of_puts_the_old_implementation_back(make_model) -> None:
     model = make_model("llama")
-    model.config._attn_implementation = "sdpa"
     assert AttentionInterface()[NAME] is trie_attention
-    with pytest.raises(KeyError, match="inside"), attention_of(model, NAME):
-        assert model.model.layers[0].self_attn.config._attn_implementation == NAME
-        raise KeyError("inside")
-    assert model.config._attn_implementation == "sdpa"
 
+    def interrupted() -> None:
+        with attention_of(model, NAME):
+            assert model.model.layers[0].self_attn.config._attn_implementation == NAME
+            raise KeyError("inside")
+
+    with pytest.raises(KeyError, match="inside"):
+        interrupted()
+    assert model.config._attn_implementation == "eager"
