@@ -121,7 +121,6 @@ def measure(arguments: argparse.Namespace) -> Measured:
     """One round of one side, in this process."""
     import torch
 
-    torch.manual_seed(0)
     low = arguments.dtype == "bfloat16"
     frozen_low = low and arguments.method == "lora" and arguments.side != "TRL autocast"
     model, tokenizer = make_model(arguments.model, torch.bfloat16 if frozen_low else torch.float32, arguments.device)
@@ -244,21 +243,17 @@ def run_whet(model: Any, tokenizer: Any, rows: list[Any], arguments: argparse.Na
     from whet.models.probe import probe
     from whet.recipe import SFTPart, TrainPart
     from whet.train.engine import Engine
-    from whet.train.schedule import Schedule
 
     path = probe(model, model.config.get_text_config().vocab_size).path
-    part = TrainPart(
-        batch_size=_batch_size(arguments), max_steps=arguments.steps, learning_rate=LEARNING_RATE, shuffle=False,
-        lr_scheduler_type="constant", warmup_steps=0, gradient_checkpointing=arguments.checkpointing,
-    )  # fmt: skip
+    part = TrainPart(gradient_checkpointing=arguments.checkpointing)
     accelerator = Accelerator(cpu=arguments.device == "cpu")
     engine = Engine(LanguageModel(model, path), SFTPart(), part, accelerator, getattr(torch, arguments.dtype))
     engine.language_model.train()
-    schedule = Schedule(len(rows), part)
     ends, losses, norms = [], [], []
-    for step in range(arguments.steps):
-        losses.append(engine.forward_backward([rows[i] for i in schedule.rows_of(step)]).loss)
-        norms.append(engine.optim_step(schedule.learning_rate(step)))
+    size = _batch_size(arguments)
+    for start in range(0, len(rows), size):
+        losses.append(engine.forward_backward(rows[start : start + size]).loss)
+        norms.append(engine.optim_step(LEARNING_RATE))
         ends.append(_now(arguments.device))
     return ends, losses[0], norms[0]
 
@@ -290,9 +285,9 @@ def run_trl(model: Any, tokenizer: Any, rows: list[Any], arguments: argparse.Nam
             output_dir=folder, per_device_train_batch_size=_batch_size(arguments), max_steps=arguments.steps,
             learning_rate=LEARNING_RATE, lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=1.0,
             bf16=arguments.side == "TRL autocast", max_length=None, completion_only_loss=True,
-            gradient_checkpointing=arguments.checkpointing, use_liger_kernel=arguments.liger,
-            padding_free=arguments.padding_free,
-            use_cpu=arguments.device == "cpu", dataloader_pin_memory=arguments.device == "cuda",
+            gradient_checkpointing=arguments.checkpointing, padding_free=arguments.padding_free,
+            use_liger_kernel=arguments.liger, use_cpu=arguments.device == "cpu",
+            dataloader_pin_memory=arguments.device == "cuda",
             logging_first_step=True, logging_steps=10_000, save_strategy="no", report_to="none", disable_tqdm=True,
         )  # fmt: skip
         trainer = InOrder(model, args=config, train_dataset=dataset, processing_class=tokenizer, callbacks=[Clock])
@@ -366,8 +361,8 @@ def _processor(device: str) -> str:
         return torch.cuda.get_device_name()
     information = Path("/proc/cpuinfo")  # Linux; elsewhere Python knows the name
     lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(*names, platform.processor())[0]}, {torch.get_num_threads()} threads"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")] or [platform.processor()]
+    return f"{names[0]}, {torch.get_num_threads()} threads"
 
 
 def _versions() -> dict[str, str]:
@@ -393,7 +388,7 @@ def show(result: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"{setting['processor']}; a large product there: {result['matrix_rate'] / 1e9:,.0f} GFLOP/s")
     same = "same loss" if result["same_loss"] else "NOT THE SAME LOSS"
-    console.print(f"{same}: they differ by {result['loss_difference']:.2g}")
+    console.print(f"{same}: the difference is {result['loss_difference']:.2g}")
     console.print(
         f"whet / {result['against']}: {result['speed_ratio']:.2f} times the tokens a second, "
         f"{result['memory_ratio']:.2f} of the peak memory"

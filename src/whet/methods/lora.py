@@ -50,4 +50,5 @@ def base(model: Any) -> AbstractContextManager[None]:
 
 def save(model: Any, folder: Path) -> None:
     """`adapter_config.json` and `adapter_model.safetensors`, as `PeftModel.from_pretrained` reads them."""
-    model.save_pretrained(folder)
+    # Not "auto": peft would then ask the hub for the base's configuration, to see whether the vocabulary grew.
+    model.save_pretrained(folder, save_embedding_layers=False)
