@@ -273,7 +273,7 @@ def test_quantising_is_not_there_yet(model_folder: Path) -> None:
 
 
 def test_a_transformers_with_known_holes_is_refused(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformers, "__version__", "5.4.1")
+    monkeypatch.setattr("whet.models.load.transformers.__version__", "5.4.1")
     error = refused(str(model_folder))
     assert "transformers 5.4.1" in error.what
     assert "transformers>=5.5" in error.do

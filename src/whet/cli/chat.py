@@ -146,7 +146,7 @@ class Talk:
 
     def _show(self, speaker: Speaker, question: str) -> None:
         if len(self.speakers) > 1:
-            self.console.print(f"[{speaker.side.name}]", style="bold")
+            self.console.print(f"[{speaker.side.name}]", style="bold", soft_wrap=True)
         for piece in self._answer(speaker, question):
             self._write(piece)
         self._write("\n")

@@ -201,7 +201,7 @@ def read_tokenizer(folder: Path, part: ModelPart, config: Any) -> Any:
     """The tokenizer of a folder that was looked through, for a model with this config. Raises ModelError where there is
     none, or one that does not fit."""
     try:
-        with _quiet():
+        with quietly():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 str(folder), config=config, trust_remote_code=part.trust_remote_code
             )
@@ -220,7 +220,7 @@ def _read_model(
 ) -> tuple[Any, list[str]]:
     """The model, every weight of it from the folder, and a note on weights that it has no place for."""
     try:
-        with _quiet():
+        with quietly():
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
                 str(folder),
                 config=config,
@@ -272,8 +272,8 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar and its table of misfits: these are checked, and said once, here."""
+def quietly() -> Iterator[None]:
+    """Without transformers' progress bars and its table of misfits, which are checked and said once here."""
     logging = transformers.utils.logging
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

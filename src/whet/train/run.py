@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers.utils.logging import disable_progress_bar
 
 from whet.data import read, split
 from whet.errors import Interrupted, ModelError, RunError, StorageError, TrainingError
 from whet.methods import METHODS
 from whet.models.language_model import LanguageModel
-from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer
+from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer, quietly
 from whet.models.probe import probe
 from whet.recipe import DataPart, Part, Recipe, check_recipe, load_recipe, recipe_yaml
 from whet.rows import Example, Row
@@ -216,8 +215,7 @@ class _Work:
         """Save the result, the summary and the report."""
         model, tokenizer = self.engine.language_model.model, self.rows.renderer.tokenizer
         method = METHODS[self.recipe.method.kind]
-        disable_progress_bar()  # transformers has one for writing the shards
-        with whole_folder(self.folder / method.RESULT) as temporary:
+        with quietly(), whole_folder(self.folder / method.RESULT) as temporary:
             method.save(model, temporary)
             tokenizer.save_pretrained(temporary)
         summary = {
