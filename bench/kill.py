@@ -58,23 +58,25 @@ def _train(words: list[str]) -> list[str]:
 
 def _killed(words: list[str], folder: Path, kills: int, seconds: float, draw: random.Random) -> None:
     """Kill and resume `kills` times, each after a random part of what a whole run takes, then let it end."""
-    for number in range(kills + 1):
+    done = 0
+    while True:
         begun = (folder / "recipe.yaml").exists()
         process = subprocess.Popen(_train(["--resume", str(folder)] if begun else [*words, f"output={folder}"]))
-        if number == kills:
+        if done == kills:
             if process.wait():
                 sys.exit("the last resume failed")
             return
-        moment = draw.uniform(0.2, 1.0) * seconds
+        moment = draw.uniform(0.2, 0.9) * seconds
         try:
             process.wait(moment)
-            print(f"kill {number + 1}: had ended before {moment:.1f} s; begins anew")
+            print(f"had ended before {moment:.1f} s; begins anew")
             shutil.rmtree(folder)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            done += 1
             inside = sorted(path.name for path in (folder / "checkpoints").glob("*")) if folder.exists() else []
-            print(f"kill {number + 1}: after {moment:.1f} s; checkpoints {', '.join(inside) or 'none yet'}")
+            print(f"kill {done}: after {moment:.1f} s; checkpoints {', '.join(inside) or 'none yet'}")
 
 
 def _same(a: Path, b: Path) -> bool:
