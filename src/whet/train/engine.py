@@ -133,7 +133,7 @@ class Engine:
             for pack in self.packs(rows):
                 with self.language_model.running(self.compute_dtype):
                     logps_N = self.language_model(pack.to(self.device)).float().cpu()
-                for index, logps in zip(pack.rows, _rows_of(logps_N, pack), strict=True):
+                for index, logps in zip(pack.rows, by_row(logps_N, [pack]), strict=True):
                     out[index] = logps
                 done(len(pack.rows))
         finally:
@@ -208,10 +208,6 @@ def _adamw(trainable: dict[str, torch.nn.Parameter], part: TrainPart) -> torch.o
         eps=part.adam_epsilon,
         fused=True,
     )
-
-
-def _rows_of(logps_N: torch.Tensor, pack: Pack) -> list[torch.Tensor]:
-    return by_row(logps_N, [pack])
 
 
 def _out_of_memory(error: Exception) -> bool:
