@@ -170,12 +170,12 @@ def adapt(model: Any, arguments: argparse.Namespace) -> Any:
     """The model with what is to be trained in it, the same on both sides down to LoRA's random numbers."""
     import torch
 
-    from whet.methods import METHODS
+    from whet.methods import METHODS, Given
     from whet.recipe import FullPart, LoRAPart
 
     torch.manual_seed(0)
     part = LoRAPart(r=R, lora_alpha=ALPHA) if arguments.method == "lora" else FullPart()
-    model = METHODS[arguments.method].apply(model, part)
+    model = METHODS[arguments.method].apply(model, part, Given())
     if arguments.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model

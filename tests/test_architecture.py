@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokens": set(),
     "methods": set(),
     "objectives": set(),
-    "models": {"tokens"},
+    "models": {"tokens", "methods"},
     "train": {"data", "tokens", "models", "methods", "objectives"},
     "cli": {"data", "tokens", "models", "methods", "objectives", "train"},
     "__init__": {"models", "train"},

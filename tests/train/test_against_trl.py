@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from whet.methods import METHODS
+from whet.methods import METHODS, Given
 from whet.models.language_model import LanguageModel
 from whet.recipe import FullPart, LoRAPart, SFTPart, TrainPart
 from whet.rows import Row
@@ -24,7 +24,7 @@ STEPS, BATCH = 20, 4
 def adapted(make_model, method: str) -> Any:
     torch.manual_seed(7)
     part = LoRAPart(r=4) if method == "lora" else FullPart()
-    return METHODS[method].apply(make_model("llama"), part)
+    return METHODS[method].apply(make_model("llama"), part, Given())
 
 
 def whet_losses(model: Any, rows: list[Row], part: TrainPart) -> tuple[list[float], list[float]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from whet.methods import METHODS
+from whet.methods import METHODS, Given
 from whet.models.language_model import LanguageModel
 from whet.models.probe import probe
 from whet.recipe import FullPart, LoRAPart, SFTPart, TrainPart
@@ -30,7 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def adapted(model: Any, method: str = "lora", **changes: Any) -> Any:
     """The model with what a method trains; LoRA's B is not zero, as it would be at the start."""
     part = LoRAPart(r=4, **changes) if method == "lora" else FullPart()
-    model = METHODS[method].apply(model, part)
+    model = METHODS[method].apply(model, part, Given())
     draw = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,18 +1,30 @@
-"""Ways to adapt a model, under one seam.
+"""Ways to adapt a model, under one seam: `METHODS` has a `Method` for every `method.kind` of the recipe.
 
-A method is a module with five functions; `METHODS` names them by the recipe's `method.kind`:
-
-    apply(model, part)            -> the model with its trainable parameters, in float32; all else frozen
-    base(model)                   -> context manager: the model as it was before, where that is possible
-    save(model, folder)           -> the result, in peft's or Hugging Face's own format
-    RESULT                        -> the folder's name in the run: "adapter" or "model"
-    NEEDS_FLOAT32                 -> whether the whole model is trained and so must be loaded in float32
+full.py        every parameter, or parts of the model
+lora.py        LoRA and its kin              adalora.py   the same with a budget of ranks
+small.py       IA3, VeRA, OFT, BOFT, norms, tokens
+virtual.py     prefix-tuning, prompt tuning, p-tuning
+on_peft.py     what peft's methods share     contract.py  what a method is
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from whet.methods import adalora, full, lora, small, virtual
+from whet.methods.contract import Facts, Given, Method
 
-from whet.methods import full, lora
+__all__ = ["METHODS", "Facts", "Given", "Method"]
 
-METHODS: dict[str, ModuleType] = {"full": full, "lora": lora}
+METHODS: dict[str, Method] = {
+    "full": full.METHOD,
+    "lora": lora.METHOD,
+    "adalora": adalora.METHOD,
+    "ia3": small.IA3,
+    "vera": small.VERA,
+    "oft": small.OFT,
+    "boft": small.BOFT,
+    "ln_tuning": small.LN_TUNING,
+    "trainable_tokens": small.TRAINABLE_TOKENS,
+    "prefix": virtual.PREFIX,
+    "prompt": virtual.PROMPT,
+    "p_tuning": virtual.P_TUNING,
+}

@@ -32,6 +32,8 @@ class Trie:
 
     segments: tuple[Segment, ...]
     kernel: str = "segments"  # or "flex"
+    prefix: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+    """Of each layer: keys and values [G, P, D] of virtual tokens, which are segment 0 and have no queries."""
     calls: int = 0  # how many layers have used it: the probe counts them
     masks: dict[Any, Any] = field(default_factory=dict)
 
@@ -129,6 +131,8 @@ def trie_attention(
     if trie is None or s_aux is not None or not getattr(module, "is_causal", True):
         raise NotImplementedError("the trie's attention has no sinks, is causal, and needs a trie")
     trie.calls += 1
+    if trie.prefix is not None:
+        query, key, value = _with_prefix(query, key, value, trie.prefix[module.layer_idx])  # type: ignore[index]
     groups = query.shape[1] // key.shape[1]
     if trie.kernel == "flex" and dropout == 0:  # FlexAttention drops nothing
         out = _flex(query, key, value, trie, scaling, sliding_window, softcap, groups > 1)
@@ -139,7 +143,18 @@ def trie_attention(
     else:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
         out = _Segments.apply(query[0], key[0], value[0], trie, scale, sliding_window)[None]
-    return out.transpose(1, 2), None
+    virtual = 0 if trie.prefix is None else trie.lengths[0]
+    return out[:, :, virtual:].transpose(1, 2), None
+
+
+def _with_prefix(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, prefix: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Virtual tokens before the pack's own. Their queries are zeros, whose output is thrown away: so places in queries
+    and keys stay the same."""
+    keys, values = (part[None].to(key.dtype) for part in prefix)
+    nothing = query.new_zeros(*query.shape[:2], keys.shape[2], query.shape[3])
+    return torch.cat([nothing, query], 2), torch.cat([keys, key], 2), torch.cat([values, value], 2)
 
 
 class _Segments(torch.autograd.Function):

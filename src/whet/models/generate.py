@@ -20,6 +20,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from whet.errors import ModelError
 from whet.models.attention import NAME, attention_of
+from whet.models.virtual import virtual_tokens
 
 _CONTEXT = 8  # tokens of the prompt that are decoded with the answer, so that its first blank is not lost
 
@@ -57,7 +58,8 @@ def sample(
     rooms = [room(model, prompt, max_new_tokens) for prompt in prompts]
     completions: dict[int, Completion] = {}
     with _generating(model, seed):
-        for batch in _batches(prompts, rooms, batch_size):
+        # Padding between virtual tokens and a prompt would move the two apart.
+        for batch in _batches(prompts, rooms, batch_size, alike=virtual_tokens(model) > 0):
             settings = _settings(rooms[batch[0]], temperature, top_p, top_k, stop)
             for index, ids in zip(batch, _answers(model, [prompts[i] for i in batch], settings), strict=True):
                 completions[index] = _completion(tokenizer, prompts[index], ids, stop)
@@ -162,6 +164,7 @@ def room(model: Any, prompt: list[int], max_new_tokens: int) -> int:
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(longest, int):
         return max_new_tokens
+    longest -= virtual_tokens(model)
     if len(prompt) >= longest:
         raise ModelError(
             f"the prompt has {len(prompt):,} tokens and the model takes {longest:,} with the answer",
@@ -170,14 +173,17 @@ def room(model: Any, prompt: list[int], max_new_tokens: int) -> int:
     return min(max_new_tokens, longest - len(prompt))
 
 
-def _batches(prompts: list[list[int]], rooms: list[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices of prompts that are answered together: of like lengths, and with the same room."""
+def _batches(prompts: list[list[int]], rooms: list[int], batch_size: int, alike: bool) -> Iterator[list[int]]:
+    """Indices of prompts that are answered together: of like lengths (`alike`: the same), and with the same room."""
     order = sorted(range(len(prompts)), key=lambda index: (-rooms[index], len(prompts[index])))
     batch: list[int] = []
+    first: tuple[int, int] = (0, 0)
     for index in order:
-        if batch and (len(batch) == batch_size or rooms[index] != rooms[batch[0]]):
+        size = (rooms[index], len(prompts[index]) if alike else 0)
+        if batch and (len(batch) == batch_size or size != first):
             yield batch
             batch = []
+        first = first if batch else size
         batch.append(index)
     if batch:
         yield batch

@@ -12,6 +12,7 @@ from torch import nn
 
 from whet.models.attention import NAME, Trie, attention_of, kernel_for
 from whet.models.head import Scaling, head_logps
+from whet.models.virtual import embeddings, is_prefix, keys_and_values, under_root, virtual_tokens
 from whet.tokens.pack import Pack
 
 Path = Literal["trie", "padded", "logits"]
@@ -46,21 +47,53 @@ class LanguageModel(nn.Module):
 
     def forward(self, pack: Pack) -> torch.Tensor:
         """log p(target | its row so far) [N] float32. The model must run under `running()`."""
-        base, decoder, head = self._inner
+        head = self._inner[2]
         if self.path == "trie":
-            trie = Trie(pack.segments, kernel_for(pack.ids_T.device))
-            hidden_TD = decoder(
-                input_ids=pack.ids_T[None], position_ids=pack.positions_T[None], trie=trie, use_cache=False
-            ).last_hidden_state[0]
-            return head_logps(head, hidden_TD[pack.target_at_N], pack.target_ids_N, self.scaling)
+            hidden_ND = self._hidden_of_trie(pack)[pack.target_at_N]
+            return head_logps(head, hidden_ND, pack.target_ids_N, self.scaling)
         ids_RL, attention_mask_RL, flat_T = rectangle(pack)
         if self.path == "padded":
-            hidden_RLD = decoder(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).last_hidden_state
-            hidden_TD = hidden_RLD.flatten(0, 1)[flat_T]
-            return head_logps(head, hidden_TD[pack.target_at_N], pack.target_ids_N, self.scaling)
-        logits_RLV = base(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).logits
-        logits_NV = logits_RLV.flatten(0, 1)[flat_T][pack.target_at_N].float()
+            hidden_RLD = self._hidden_of_rectangle(ids_RL, attention_mask_RL)
+            hidden_ND = hidden_RLD.flatten(0, 1)[flat_T][pack.target_at_N]
+            return head_logps(head, hidden_ND, pack.target_ids_N, self.scaling)
+        model = self.model if virtual_tokens(self.model) else self._inner[0]
+        logits_RLV = model(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).logits
+        logits_NV = logits_RLV[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()
         return logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+
+    def _hidden_of_trie(self, pack: Pack) -> torch.Tensor:
+        """[T, D]; virtual tokens are the ancestor of every row."""
+        base, decoder, _ = self._inner
+        kernel, virtual = kernel_for(pack.ids_T.device), virtual_tokens(self.model)
+        inputs = {"input_ids": pack.ids_T[None], "position_ids": pack.positions_T[None] + virtual}
+        if not virtual:
+            trie = Trie(pack.segments, kernel)
+        elif is_prefix(self.model):
+            trie = Trie(under_root(pack.segments, virtual), kernel, keys_and_values(self.model))
+        else:
+            trie = Trie(under_root(pack.segments, virtual), kernel)
+            words_TD = base.get_input_embeddings()(inputs.pop("input_ids"))
+            inputs["inputs_embeds"] = torch.cat([embeddings(self.model).to(words_TD.dtype), words_TD], 1)
+            before = torch.arange(virtual, device=pack.ids_T.device)[None]
+            inputs["position_ids"] = torch.cat([before, inputs["position_ids"]], 1)
+        hidden_TD = decoder(**inputs, trie=trie, use_cache=False).last_hidden_state[0]
+        return hidden_TD[-len(pack.ids_T) :]  # type: ignore[no-any-return]
+
+    def _hidden_of_rectangle(self, ids_RL: torch.Tensor, attention_mask_RL: torch.Tensor) -> torch.Tensor:
+        """[R, L, D]."""
+        base, decoder, _ = self._inner
+        virtual, inputs = virtual_tokens(self.model), {"input_ids": ids_RL, "attention_mask": attention_mask_RL}
+        if virtual:
+            ones = attention_mask_RL.new_ones(len(ids_RL), virtual)
+            inputs["attention_mask"] = torch.cat([ones, attention_mask_RL], 1)
+        if virtual and is_prefix(self.model):
+            inputs["past_key_values"] = self.model.get_prompt(len(ids_RL))
+        elif virtual:
+            words_RLD = base.get_input_embeddings()(inputs.pop("input_ids"))
+            prompts_RPD = embeddings(self.model, len(ids_RL)).to(words_RLD.dtype)
+            inputs["inputs_embeds"] = torch.cat([prompts_RPD, words_RLD], 1)
+        hidden_RLD = decoder(**inputs, use_cache=False).last_hidden_state
+        return hidden_RLD[:, -ids_RL.shape[1] :]  # type: ignore[no-any-return]
 
     @contextmanager
     def running(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from whet.errors import ModelError
-from whet.models.attention import NAME, Trie, attention_of, kernel_for
+from whet.models.attention import Trie, kernel_for
 from whet.models.language_model import LanguageModel, Path
+from whet.models.virtual import virtual_tokens
 from whet.rows import Row
 from whet.tokens.pack import MIN_SHARED, pack_rows
 
@@ -40,13 +41,16 @@ class Probed:
 def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
     """The fastest path on which the model gives its own numbers.
 
+    A method's parameters are looked at while they hold random numbers: many begin as no change at all, and would hide
+    what a pack does to them. They are put back.
+
     Raises ModelError where even the model's own logits on padded rows differ from those of separate rows.
     """
     rows = _rows(vocabulary, seed)
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), _short_windows(model):
+        with torch.no_grad(), _short_windows(model), _unlike_the_start(model, seed):
             expected = _separate(model, rows)
             tolerance = TOLERANCE.get(next(model.parameters()).dtype, 2e-3)
             reason = _refused(model)
@@ -106,14 +110,32 @@ def _short_windows(model: Any) -> Iterator[None]:
             part.sliding_window = window
 
 
+@contextmanager
+def _unlike_the_start(model: Any, seed: int) -> Iterator[None]:
+    """Noise on what a method trains, where the model itself is frozen."""
+    parameters = list(model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+    if len(trained) == len(parameters):
+        trained = []
+    before = [p.detach().clone() for p in trained]
+    draw = torch.Generator().manual_seed(seed)
+    try:
+        for p in trained:
+            p.add_(torch.randn(p.shape, generator=draw).to(p.device, p.dtype), alpha=0.02)
+        yield
+    finally:
+        for p, value in zip(trained, before, strict=True):
+            p.copy_(value)
+
+
 def _separate(model: Any, rows: list[Row]) -> list[torch.Tensor]:
     """The reference: the model's own forward and all its logits, a row at a time."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = model.get_base_model() if hasattr(model, "get_base_model") and not virtual_tokens(model) else model
     device = next(model.parameters()).device
     out = []
     for row in rows:
         ids = torch.from_numpy(row.ids.astype(np.int64)).to(device)
-        logits = base(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
+        logits = base(input_ids=ids[None], use_cache=False).logits[0, -len(row) : -1].float()
         out.append(logits.log_softmax(1).gather(1, ids[1:, None])[:, 0])
     return out
 
@@ -134,12 +156,13 @@ def _try_trie(model: Any, rows: list[Row], expected: list[torch.Tensor], toleran
     """("", difference) where the trie gives the model's own numbers, else the reason why not."""
     language_model = LanguageModel(model, "trie")
     layers = int(language_model.config.num_hidden_layers)
-    base, decoder, _ = language_model._inner
+    _, decoder, _ = language_model._inner
     try:
         difference = _difference(language_model, rows, expected)
         pack = pack_rows(rows, 10_000)[0].to(language_model.device)
+        # The layers alone: what the method adds to the trie is no layer's doing.
         trie = Trie(pack.segments, kernel_for(language_model.device))
-        with attention_of(base, NAME):
+        with language_model.running():
             decoder(input_ids=pack.ids_T[None], position_ids=pack.positions_T[None], trie=trie, use_cache=False)
     except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
         return f"its attention does not take a trie ({str(error).splitlines()[0][:120]})", float("inf")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from whet.errors import ModelError, RunError
+from whet.methods import METHODS
 from whet.models.load import Loaded, load, load_tokenizer, read_tokenizer
 from whet.models.safety import check_adapter
 from whet.recipe import ModelPart, load_recipe
@@ -65,7 +65,8 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
                 "a model, not a run: it has no base to compare with", where=str(folder), do="leave out --base"
             )
         return load(str(folder), device=device)
-    part = load_recipe(run / "recipe.yaml").model
+    recipe = load_recipe(run / "recipe.yaml")
+    part = recipe.model
     result = _result(run)
     if result.name == "model" and not base:
         saved = part.model_copy(update={"name": str(result), "revision": None})
@@ -76,7 +77,7 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
     tokenizer = _tokenizer(result, part, loaded.model.config)
     if base:
         return replace(loaded, tokenizer=tokenizer)
-    model = _with_adapter(loaded.model, result, part, device)
+    model = _with_adapter(loaded.model, result, part, recipe.method.kind)
     return Loaded(model, tokenizer, str(folder), result, loaded.notes)
 
 
@@ -110,23 +111,14 @@ def _tokenizer(result: Path, part: ModelPart, config: Any) -> Any:
     return load_tokenizer(part)
 
 
-def _with_adapter(model: Any, adapter: Path, part: ModelPart, device: str | torch.device) -> Any:
-    """The base with a run's adapter on it. Every weight of the adapter must find its place, and every place a weight:
-    peft alone would warn, and answer with half an adapter."""
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
-
+def _with_adapter(model: Any, adapter: Path, part: ModelPart, kind: str) -> Any:
+    """The base with a run's adapter on it, every weight of it in its place."""
+    load_adapter = METHODS[kind].load
+    assert load_adapter is not None, "a method whose result is an adapter can load one"
     try:
-        with warnings.catch_warnings(action="ignore"):  # of missing weights, which are an error below
-            adapted = PeftModel.from_pretrained(model, str(adapter), torch_device=str(device))
-    except Exception as error:  # peft's and torch's own, by the method and by what does not fit
-        raise _unfit(adapter, part, " ".join(str(error).split())) from error
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        saved = set(file.keys())
-    places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    if astray := sorted(saved ^ places):
-        raise _unfit(adapter, part, f"{astray[0]} is only in {'the adapter' if astray[0] in saved else 'the model'}")
-    return adapted.eval()
+        return load_adapter(model, adapter)
+    except RunError as error:
+        raise _unfit(adapter, part, error.what) from error
 
 
 def _unfit(adapter: Path, part: ModelPart, why: str) -> RunError:

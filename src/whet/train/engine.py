@@ -19,11 +19,15 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from whet.methods import METHODS
 from whet.models.language_model import LanguageModel, by_row
 from whet.objectives import OBJECTIVES
-from whet.recipe import SFTPart, TrainPart
+from whet.recipe import LoRAPart, MethodPart, SFTPart, TrainPart
 from whet.rows import Row
 from whet.tokens.pack import Pack, pack_rows
+
+NO_SETTINGS = LoRAPart()
+"""Of a method that asks nothing of the optimiser."""
 
 SMALLEST_PACK = 64
 """Tokens; below this, halving again frees nothing worth having."""
@@ -54,13 +58,18 @@ class Engine:
         accelerator: Accelerator,
         compute_dtype: torch.dtype,
         warn: Callable[[str], None] = lambda text: None,
+        method: MethodPart = NO_SETTINGS,
     ):
         self.objective, self.part, self.accelerator, self.warn = objective, part, accelerator, warn
         self.compute_dtype = compute_dtype
         self.loss = OBJECTIVES[objective.kind]
+        self.method = METHODS[method.kind]
+        self.updates = 0
         self.trainable = {name: p for name, p in language_model.model.named_parameters() if p.requires_grad}
         self.language_model = language_model
-        self.optimizer = accelerator.prepare(_adamw(self.trainable, part))
+        layers = int(language_model.config.num_hidden_layers)
+        rates = {name: self.method.rate(name, method, layers) for name in self.trainable}
+        self.optimizer = accelerator.prepare(_adamw(self.trainable, part, rates))
         self.forward = accelerator.prepare(language_model)
         self.pack_tokens = pack_tokens(language_model, part)
 
@@ -103,7 +112,8 @@ class Engine:
             with self.language_model.running(self.compute_dtype), self._synchronised(last):
                 logps_N = self.forward(pack)
                 loss = self.loss.loss(logps_N, pack.target_row_N, pack.weights_R, self.objective)
-                self.accelerator.backward(loss.total * factor)
+                penalty = self.method.penalty(self.language_model.model) if last else None
+                self.accelerator.backward(loss.total * factor + (0.0 if penalty is None else penalty))
             total += loss.total.item()
             targets += len(pack.target_ids_N)
             computed += pack.computed_tokens
@@ -116,10 +126,12 @@ class Engine:
         """
         limit = self.part.max_grad_norm or math.inf
         norm = float(self.accelerator.clip_grad_norm_(list(self.trainable.values()), limit))
+        self.updates += 1
         if math.isfinite(norm):
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["rate"]
             self.optimizer.step()
+            self.method.after_step(self.language_model.model, self.updates)
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
@@ -146,6 +158,8 @@ class Engine:
         for name, p in self.trainable.items():
             for key, value in self.optimizer.state.get(p, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+        tensors |= {f"method.{name}": t for name, t in self.method.state(self.language_model.model).items()}
+        tensors["updates"] = torch.tensor(self.updates)
         tensors["random.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -164,6 +178,10 @@ class Engine:
             self.optimizer.state.pop(p, None)
             if state:
                 self.optimizer.state[p] = state
+        begin = "method."
+        own = {name.removeprefix(begin): t for name, t in tensors.items() if name.startswith(begin)}
+        self.method.load_state(self.language_model.model, own)
+        self.updates = int(tensors["updates"])
         torch.set_rng_state(tensors["random.cpu"])
         if torch.cuda.is_available() and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
@@ -195,14 +213,16 @@ def pack_tokens(language_model: LanguageModel, part: TrainPart) -> int:
     return max(1024, min(65_536, 1 << (fits.bit_length() - 1)))
 
 
-def _adamw(trainable: dict[str, torch.nn.Parameter], part: TrainPart) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019), without decay for biases and norms, as transformers groups them."""
-    groups = [
-        {"params": [p for p in trainable.values() if p.ndim >= 2], "weight_decay": part.weight_decay},
-        {"params": [p for p in trainable.values() if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def _adamw(trainable: dict[str, torch.nn.Parameter], part: TrainPart, rates: dict[str, float]) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019), without decay for biases and norms, as transformers groups them. `rates`:
+    each parameter's factor of the learning rate; one group for each factor."""
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, p in trainable.items():
+        decays = p.ndim >= 2
+        empty = {"params": [], "weight_decay": part.weight_decay if decays else 0.0, "rate": rates[name]}
+        groups.setdefault((rates[name], decays), empty)["params"].append(p)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        list(groups.values()),
         lr=part.learning_rate,
         betas=(part.adam_beta1, part.adam_beta2),
         eps=part.adam_epsilon,

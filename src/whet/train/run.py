@@ -22,8 +22,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from whet.data import read, split
-from whet.errors import Interrupted, ModelError, RunError, StorageError, TrainingError
-from whet.methods import METHODS
+from whet.errors import Interrupted, ModelError, RecipeError, RunError, StorageError, TrainingError
+from whet.methods import METHODS, Given
 from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer, quietly
 from whet.models.probe import probe
@@ -110,9 +110,17 @@ def rows_of(recipe: Recipe, tokenizer: Any, max_length: int) -> Rows:
 
 
 def max_length_of(recipe: Recipe, config: Any) -> int:
-    """Tokens a row may have: the recipe's, or the model's own limit where that is less."""
+    """Tokens a row may have: the recipe's, or the model's own limit (less the method's virtual tokens) where that is
+    less."""
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return min(recipe.train.max_length, limit) if limit else recipe.train.max_length
+    room = limit - getattr(recipe.method, "num_virtual_tokens", 0) if limit else recipe.train.max_length
+    if room < 2:
+        raise RecipeError(
+            f"the virtual tokens leave no room in a model that takes {limit} tokens",
+            where="method.num_virtual_tokens",
+            do="lower it",
+        )
+    return min(recipe.train.max_length, room)
 
 
 def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resumed: bool) -> Run:
@@ -126,18 +134,21 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
     weights = frozen_dtype(recipe.model, accelerator.device)
     if loaded is None:
-        loaded = load(recipe.model, torch.float32 if method.NEEDS_FLOAT32 else weights, accelerator.device)
+        loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device)
     _check_ids(loaded, rows.prepared)
     set_seed(recipe.train.seed)
     fingerprint = model_fingerprint(loaded.model)
-    probed = probe(loaded.model, len(tokenizer))
-    adapted = method.apply(loaded.model, recipe.method)
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    given = Given(tokenizer, Schedule(len(rows.prepared.train), recipe.train).total_steps)
+    adapted = method.apply(loaded.model, recipe.method, given)
+    probed = probe(adapted, len(tokenizer))
     if recipe.train.gradient_checkpointing:
         adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     with Silent() if quiet else Progress() as progress:
         compute = weights if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
+        language_model = LanguageModel(adapted, probed.path)
         engine = Engine(
-            LanguageModel(adapted, probed.path), recipe.objective, recipe.train, accelerator, compute, progress.note
+            language_model, recipe.objective, recipe.train, accelerator, compute, progress.note, recipe.method
         )
         position = Position(fingerprint)
         tensors: dict[str, torch.Tensor] = {}
@@ -147,7 +158,7 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
         for note in [*loaded.notes, *([f"padded batches: {probed.reason}"] if probed.reason else [])]:
             progress.note(note)
         _begin(folder, recipe, rows.prepared, position, accelerator)
-        work = _Work(recipe, folder, engine, rows, position, progress, accelerator)
+        work = _Work(recipe, folder, engine, rows, position, progress, accelerator, parameters)
         try:
             return work.finish(work.train(tensors), time.perf_counter() - began)
         except (Interrupted, TrainingError):
@@ -166,6 +177,7 @@ class _Work:
     position: Position
     progress: Progress
     accelerator: Accelerator
+    parameters: int  # of the model before the method was put on
 
     def train(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Measure, train from `tensors` on (a checkpoint's, or none), measure again. Returns what summary.json says."""
@@ -215,7 +227,7 @@ class _Work:
         """Save the result, the summary and the report."""
         model, tokenizer = self.engine.language_model.model, self.rows.renderer.tokenizer
         method = METHODS[self.recipe.method.kind]
-        with quietly(), whole_folder(self.folder / method.RESULT) as temporary:
+        with quietly(), whole_folder(self.folder / method.result) as temporary:
             method.save(model, temporary)
             tokenizer.save_pretrained(temporary)
         summary = {
@@ -223,7 +235,7 @@ class _Work:
             "validation_rows": len(self.rows.prepared.validation),
             **self._figures(),
             **outcome,
-            "result": method.RESULT,
+            "result": method.result,
             "wall_seconds": round(wall_seconds, 3),
         }
         _write_text(self.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
@@ -245,12 +257,12 @@ class _Work:
         return best[0]
 
     def _figures(self) -> dict[str, Any]:
-        model, position = self.engine.language_model.model, self.position
+        position = self.position
         return {
             "model": {
                 "name": self.recipe.model.name,
                 "architecture": self.engine.language_model.config.model_type,
-                "parameters": sum(p.numel() for n, p in model.named_parameters() if "lora_" not in n),
+                "parameters": self.parameters,
                 "trainable_parameters": sum(p.numel() for p in self.engine.trainable.values()),
             },
             "method": self.recipe.method.kind,

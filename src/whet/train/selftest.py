@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from whet.methods import lora
+from whet.methods import Given, lora, on_peft
 from whet.models.language_model import LanguageModel
 from whet.models.load import load
 from whet.models.probe import probe
@@ -48,7 +48,7 @@ def selftest(part: ModelPart, tolerance: float = 1e-5) -> Iterator[Check]:
     path = probe(loaded.model, len(loaded.tokenizer)).path
     rows = _rows(len(loaded.tokenizer))
     reference = _plain(loaded.model, rows)
-    model = lora.apply(loaded.model, LoRAPart(r=4))
+    model = lora.apply(loaded.model, LoRAPart(r=4), Given())
     _unlike_zero(model)
     plain = _plain(model, rows)
 
@@ -168,7 +168,7 @@ def _saved(model: Any, part: ModelPart, rows: list[Row]) -> float:
 
     model.eval()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        lora.save(model, Path(folder))
+        on_peft.save(model, Path(folder))
         base = load(part.model_copy(update={"dtype": "float32"}), torch.float32).model
         again = PeftModel.from_pretrained(base, folder).eval()
         return _apart(dict(enumerate(_scores(again, rows))), dict(enumerate(_scores(model, rows))))

@@ -1,0 +1,95 @@
+"""What the methods of the peft library share: put on, switch off, save, load, merge. Classes and files are peft's."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from whet.errors import RecipeError, RunError
+
+
+def adapt(model: Any, config: Any) -> Any:
+    """The model as a PeftModel with this config; what is trained is float32 whatever the base is.
+
+    Raises RecipeError where the config's modules name nothing in the model, or a setting does not fit them.
+    """
+    from peft import get_peft_model
+
+    wanted = getattr(config, "target_modules", None)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of tied weights and the like, which the export's gate checks
+            adapted = get_peft_model(model, config)
+    except (ValueError, RuntimeError, AssertionError, AttributeError, KeyError) as error:
+        raise RecipeError(
+            f"peft cannot put {str(config.peft_type.value).lower()} on {wanted or 'this model'!r}: {_line(error)}",
+            where="method.target_modules" if "target" in str(error).lower() else "method",
+            do=f"the model's modules are {', '.join(module_names(model))}",
+        ) from None
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return adapted
+
+
+def module_names(model: Any) -> list[str]:
+    """The last part of the name of every module with a weight: what `target_modules` may say."""
+    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "weight")})
+
+
+def base(model: Any) -> AbstractContextManager[None]:
+    """Within it, the model answers as it did before."""
+    return model.disable_adapter()  # type: ignore[no-any-return]
+
+
+def save(model: Any, folder: Path) -> None:
+    """`adapter_config.json` and `adapter_model.safetensors`, as `PeftModel.from_pretrained` reads them."""
+    # Not "auto": peft would then ask the hub for the base's configuration, to see whether the vocabulary grew.
+    with warnings.catch_warnings(action="ignore"):
+        model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def load(model: Any, folder: Path) -> Any:
+    """The base with a saved adapter on it. Every weight of the adapter must find its place, and every place a weight:
+    peft alone would warn, and answer with half an adapter.
+
+    Raises RunError that names the first weight without a place.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of missing weights, which are an error below
+            adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(model.device))
+    except Exception as error:  # peft's and torch's own, by the method and by what does not fit
+        raise RunError(_line(error), where=str(folder)) from error
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if astray := sorted(saved ^ places):
+        only = "the adapter" if astray[0] in saved else "the model"
+        raise RunError(f"{astray[0]} is only in {only}", where=str(folder))
+    return adapted.eval()
+
+
+def merge(model: Any) -> Any:
+    """The change written into the weights: a plain transformers model that answers alike.
+
+    Raises RunError where a merged weight is not a number.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return model.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise RunError(f"the adapter cannot be merged: {_line(error)}") from error
+
+
+def settings(part: Any, *without: str) -> dict[str, Any]:
+    """A part's keys as peft's config takes them, those that are None left to peft."""
+    given = part.model_dump(exclude={"kind", *without})
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,56 @@
+"""Virtual tokens before every row: prefix-tuning (Li and Liang 2021, arXiv 2101.00190), prompt tuning (Lester et al.
+2021, arXiv 2104.08691), p-tuning (Liu et al. 2021, arXiv 2103.10385).
+
+The parameters and the files are peft's. The forward is our own: in a trie of tokens the virtual ones are the ancestor
+of every row (`whet.models.virtual`), so rows stay packed and layers may be checkpointed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from whet.errors import RecipeError
+from whet.methods import on_peft
+from whet.methods.contract import Facts, Given, Method
+from whet.recipe import PrefixPart, PromptPart, PTuningPart
+
+
+def _prefix(model: Any, part: PrefixPart, given: Given) -> Any:
+    from peft import PrefixTuningConfig
+
+    return PrefixTuningConfig(task_type="CAUSAL_LM", **on_peft.settings(part))
+
+
+def _prompt(model: Any, part: PromptPart, given: Given) -> Any:
+    from peft import PromptTuningConfig
+
+    config = on_peft.settings(part)
+    config["prompt_tuning_init"] = "RANDOM" if part.prompt_tuning_init_text is None else "TEXT"
+    if part.prompt_tuning_init_text is not None:
+        config["tokenizer_name_or_path"] = str(given.tokenizer.name_or_path)
+    return PromptTuningConfig(task_type="CAUSAL_LM", **config)
+
+
+def _p_tuning(model: Any, part: PTuningPart, given: Given) -> Any:
+    from peft import PromptEncoderConfig
+
+    return PromptEncoderConfig(task_type="CAUSAL_LM", **on_peft.settings(part))
+
+
+def _method(facts: Facts, config: Callable[[Any, Any, Given], Any]) -> Method:
+    def apply(model: Any, part: Any, given: Given) -> Any:
+        if given.new_token_ids:
+            raise RecipeError(
+                f"{part.kind} trains no embedding, so new tokens would stay as they begin",
+                where="model.new_tokens",
+                do="take method=lora, full or trainable_tokens",
+            )
+        return on_peft.adapt(model, config(model, part, given))
+
+    return Method(facts=facts, apply=apply, base=on_peft.base, save=on_peft.save, load=on_peft.load)
+
+
+PREFIX = _method(Facts("keys and values of virtual tokens in every layer", "arXiv 2101.00190"), _prefix)
+PROMPT = _method(Facts("embeddings of virtual tokens", "arXiv 2104.08691"), _prompt)
+P_TUNING = _method(Facts("virtual tokens made by a small network", "arXiv 2103.10385"), _p_tuning)

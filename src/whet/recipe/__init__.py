@@ -1,0 +1,73 @@
+"""The recipe: everything that decides a run, as one typed tree. YAML first, then `a.b=value` from the command line.
+
+No torch here: `whet --help`, `--dry-run` and `whet recipe schema` answer at once. Names are Hugging Face's where it has
+one. Every field has a default but `data`.
+
+    tree.py     the recipe and its parts          methods.py   the part `method`, a class a kind
+    load.py     from YAML and words to a recipe   schema.py    every key, for people to read
+"""
+
+from __future__ import annotations
+
+from whet.recipe.load import check_recipe, load_recipe, recipe_yaml
+from whet.recipe.methods import (
+    AdaLoRAPart,
+    AutoPart,
+    BOFTPart,
+    BottleneckPart,
+    FullPart,
+    IA3Part,
+    LNTuningPart,
+    LoRAPart,
+    MethodPart,
+    OFTPart,
+    PrefixPart,
+    PromptPart,
+    PTuningPart,
+    TrainableTokensPart,
+    VeRAPart,
+)
+from whet.recipe.part import Part
+from whet.recipe.schema import Setting, settings
+from whet.recipe.tree import (
+    DataPart,
+    EnginePart,
+    ModelPart,
+    ObjectivePart,
+    PreflightPart,
+    Recipe,
+    SFTPart,
+    TrainPart,
+)
+
+__all__ = [
+    "AdaLoRAPart",
+    "AutoPart",
+    "BOFTPart",
+    "BottleneckPart",
+    "DataPart",
+    "EnginePart",
+    "FullPart",
+    "IA3Part",
+    "LNTuningPart",
+    "LoRAPart",
+    "MethodPart",
+    "ModelPart",
+    "OFTPart",
+    "ObjectivePart",
+    "PTuningPart",
+    "Part",
+    "PrefixPart",
+    "PreflightPart",
+    "PromptPart",
+    "Recipe",
+    "SFTPart",
+    "Setting",
+    "TrainPart",
+    "TrainableTokensPart",
+    "VeRAPart",
+    "check_recipe",
+    "load_recipe",
+    "recipe_yaml",
+    "settings",
+]

@@ -1,0 +1,124 @@
+"""From YAML and `a.b=value` words to a recipe, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from whet.errors import RecipeError, did_you_mean
+from whet.recipe.schema import parts_in
+from whet.recipe.tree import Recipe
+
+
+def load_recipe(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A recipe from a YAML file (or none) and `a.b=value` words, later ones winning.
+
+    Raises RecipeError with the file or the word as its place, the key's path, and the nearest known name.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        tree = _read_yaml(Path(path))
+    for word in overrides:
+        _set(tree, word)
+    return check_recipe(tree, where=str(path) if path else "command line")
+
+
+def check_recipe(tree: dict[str, Any], where: str) -> Recipe:
+    """The typed recipe of a plain tree, or a RecipeError that names the first fault and how many more there are."""
+    unknown = [key for key in tree if key not in Recipe.model_fields]
+    if "data" not in tree and not unknown:
+        raise RecipeError("no data named", where=where, do="add data=my.jsonl, or `data: my.jsonl` in the recipe")
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        key, known = _place(first["loc"])
+        if first["type"] == "extra_forbidden":
+            name = str(first["loc"][-1])
+            raise RecipeError(
+                f"unknown key `{key}`.{did_you_mean(name, known)}{more}",
+                where=where,
+                do=f"known there: {', '.join(known)}",
+            ) from None
+        said = f"`{key}`: {_plain(first)}; found {first.get('input')!r}" if key else _plain(first)
+        raise RecipeError(f"{said}{more}", where=where, do="`whet recipe schema` lists every key") from None
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """The recipe, resolved, as YAML that `load_recipe` reads back to an equal one."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError("no such recipe", where=str(path), do="check the path, or give model=... data=...") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where) from None
+    if not isinstance(tree, dict):
+        raise RecipeError("a recipe is keys and values", where=str(path), do="see recipes/quickstart/recipe.yaml")
+    return tree
+
+
+def _set(tree: dict[str, Any], word: str) -> None:
+    """Put `a.b=value` into the tree; the value is read as YAML."""
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"{word!r} is neither a recipe nor `key=value`", where="command line")
+    try:
+        parsed = yaml.safe_load(value) if value else None
+    except yaml.YAMLError:
+        parsed = value
+    # PyYAML keeps YAML 1.1, where "#" ends a value after a blank only and "a: b" is a mapping; a path stays a path.
+    if isinstance(parsed, dict) and not value.lstrip().startswith("{"):
+        parsed = value
+    *parents, last = key.split(".")
+    for parent in parents:
+        below = tree.get(parent)
+        if isinstance(below, str):  # a short form, e.g. `model: NAME` and then model.dtype=...
+            below = {"path" if parent == "data" else "name" if parent == "model" else "kind": below}
+        elif not isinstance(below, dict):
+            below = {}
+        tree[parent] = below
+        tree = below
+    tree[last] = parsed
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """A dotted key and the names known beside it, from pydantic's location of a fault.
+
+    Pydantic's location also names the branches of unions (`lora`, `constrained-float`); those are not keys.
+    """
+    part: type[BaseModel] = Recipe
+    below: list[type[BaseModel]] = []
+    words: list[str] = []
+    for index, step in enumerate(location):
+        named = [p for p in below if "kind" in p.model_fields and p.model_fields["kind"].default == step]
+        if named:
+            part, below = named[0], []
+        elif isinstance(step, int):
+            words.append(str(step))
+        else:
+            if len(below) == 1:
+                part, below = below[0], []
+            if step in part.model_fields:
+                below = parts_in(part.model_fields[step].annotation)
+                words.append(step)
+            elif index == len(location) - 1 and "-" not in step and "[" not in step and step not in ("str", "int"):
+                words.append(step)
+    return ".".join(words), list(part.model_fields)
+
+
+def _plain(fault: Any) -> str:
+    """Pydantic's message in words that need no knowledge of pydantic."""
+    if fault["type"] == "union_tag_invalid":
+        known = fault["ctx"]["expected_tags"].replace("'", "")
+        return f"kind must be one of {known}.{did_you_mean(str(fault['ctx']['tag']), known.split(', '))}"
+    return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
