@@ -1,6 +1,6 @@
 """The plots of a run as inline SVG that takes its colours, and its type, from the page around it.
 
-matplotlib draws with stand-in colours; `_inline` swaps them for the page's CSS variables, so that one drawing serves
+matplotlib draws with stand-in colours; `inline` swaps them for the page's CSS variables, so that one drawing serves
 light and dark. Nothing of pyplot is used: no global state, no display.
 """
 
@@ -35,16 +35,16 @@ _COLOURS = {  # what matplotlib is told -> what the page is told
     "#060606": "var(--held-out)",
     "#070707": "var(--surface)",
 }
-_INK, _MUTED, _HAIRLINE, _TRAIN, _RAW, _HELD_OUT, _SURFACE = _COLOURS
-_STYLE = {
+INK, MUTED, HAIRLINE, TRAIN, RAW, HELD_OUT, SURFACE = _COLOURS
+STYLE = {
     "svg.fonttype": "none",  # text stays text: it takes the page's font and can be searched
     "path.simplify": False,
     "font.size": 11,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "text.color": _MUTED,
-    "axes.edgecolor": _HAIRLINE,
-    "axes.labelcolor": _MUTED,
+    "text.color": MUTED,
+    "axes.edgecolor": HAIRLINE,
+    "axes.labelcolor": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
@@ -52,10 +52,10 @@ _STYLE = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _HAIRLINE,
+    "grid.color": HAIRLINE,
     "grid.linewidth": 1,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "xtick.major.pad": 7,
@@ -123,12 +123,12 @@ def _loss_plot(run: RunFolder) -> Plot | None:
     best = (run.summary or {}).get("best_step")
 
     def draw(axes: Any) -> None:
-        axes.plot(steps_P, losses_P, color=_RAW, linewidth=1, gid="raw")
+        axes.plot(steps_P, losses_P, color=RAW, linewidth=1, gid="raw")
         if len(steps_P) > 1:
-            axes.plot(steps_P, centred_mean(losses_P), color=_TRAIN, linewidth=2, gid="smooth")
+            axes.plot(steps_P, centred_mean(losses_P), color=TRAIN, linewidth=2, gid="smooth")
         style: dict[str, Any] = {
-            "color": _HELD_OUT,
-            "markeredgecolor": _SURFACE,
+            "color": HELD_OUT,
+            "markeredgecolor": SURFACE,
             "markeredgewidth": 1.5,
             "markersize": 7.5,
         }
@@ -136,7 +136,7 @@ def _loss_plot(run: RunFolder) -> Plot | None:
         if best in held_steps:
             at = (best, held_losses[list(held_steps).index(best)])
             axes.annotate(
-                f"best {figure(at[1])}", at, (0, 13), textcoords="offset points", ha="center", color=_HELD_OUT
+                f"best {figure(at[1])}", at, (0, 13), textcoords="offset points", ha="center", color=HELD_OUT
             )
 
     legend, alt = [], []
@@ -159,9 +159,9 @@ def _curve_plot(run: RunFolder, key: str, title: str, written: Callable[[float],
     smooth = smooth and len(steps_P) > 1
 
     def draw(axes: Any) -> None:
-        axes.plot(steps_P, values_P, color=_RAW if smooth else _TRAIN, linewidth=1 if smooth else 2, gid="raw")
+        axes.plot(steps_P, values_P, color=RAW if smooth else TRAIN, linewidth=1 if smooth else 2, gid="raw")
         if smooth:
-            axes.plot(steps_P, centred_mean(values_P), color=_TRAIN, linewidth=2, gid="smooth")
+            axes.plot(steps_P, centred_mean(values_P), color=TRAIN, linewidth=2, gid="smooth")
         axes.set_ylim(bottom=0)
 
     alt = f"{title} {_from_to(steps_P, centred_mean(values_P) if smooth else values_P, written)}."
@@ -182,7 +182,7 @@ def _from_to(steps: np.ndarray, values: np.ndarray, written: Callable[[float], s
 
 
 def _svg(name: str, inches: tuple[float, float], draw: Callable[[Any], None], written: Callable[[float], str]) -> str:
-    with rc_context({**_STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}):
         drawing = Figure(figsize=inches, layout="constrained")
         axes = drawing.add_subplot()
         draw(axes)
@@ -194,10 +194,10 @@ def _svg(name: str, inches: tuple[float, float], draw: Callable[[Any], None], wr
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(drawing).print_svg(text, metadata=nothing)
-    return _inline(text.getvalue(), name)
+    return inline(text.getvalue(), name)
 
 
-def _inline(svg: str, name: str) -> str:
+def inline(svg: str, name: str) -> str:
     """matplotlib's file as an element of a page: no prologue, no size but the viewBox, no style sheet of its own (it
     would reach the whole page), its ids under `name`, the page's colours and font."""
     svg = svg[svg.index("<svg") :]

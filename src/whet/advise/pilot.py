@@ -1,0 +1,256 @@
+"""Short real runs of several ways to adapt a model on the user's rows, side by side.
+
+Zero-shot and few-shot train nothing; prefix-tuning, LoRA at two ranks, bottleneck adapters and full fine-tuning are
+trained for the same steps on the same rows. Each way's learning rate is the best of three by the training loss of the
+first seed's last quarter, so that held-out rows choose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from whet.advise.trial import Result
+from whet.advise.verdict import Contender, Interval, over_seeds, recommend
+from whet.advise.workers import Workers
+from whet.errors import RunError
+from whet.methods import METHODS
+from whet.recipe import Recipe, check_recipe
+
+SHOTS = 4
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to adapt: the recipe's method, and the learning rates to try (none: the base as it is)."""
+
+    name: str
+    method: dict[str, Any]
+    rates: tuple[float, ...] = ()
+    shots: int = 0
+
+    @property
+    def trains(self) -> bool:
+        return bool(self.rates)
+
+
+_NOTHING = {"kind": "lora", "r": 1}
+"""A LoRA that is not trained changes nothing: it carries the base through the engine."""
+
+_WAYS: list[tuple[str, dict[str, Any], float]] = [
+    ("prefix", {"kind": "prefix"}, 3e-3),
+    ("lora r=4", {"kind": "lora", "r": 4}, 3e-4),
+    ("lora r=16", {"kind": "lora", "r": 16}, 3e-4),
+    ("bottleneck", {"kind": "bottleneck"}, 3e-4),
+    ("full", {"kind": "full"}, 5e-5),
+]
+"""Name, method, and the learning rate that is usual for a model of a billion parameters."""
+
+
+def ways_for(recipe: Recipe, parameters: int) -> list[Way]:
+    """Those that this recipe can have (a quantized base cannot be trained in full), for a model of so many parameters.
+
+    Smaller models want higher rates: the rates are a third, one and three times the usual one, times
+    sqrt(1e9 / parameters). That is a rule of thumb, and which was used is in the table.
+    """
+    ways = [Way("zero-shot", _NOTHING), Way("few-shot", _NOTHING, shots=SHOTS)]
+    for name, method, usual in _WAYS:
+        if method["kind"] in METHODS and (METHODS[method["kind"]].facts.quantizes or not recipe.model.quantize):
+            middle = usual * (1e9 / max(parameters, 1)) ** 0.5
+            ways.append(Way(name, method, tuple(float(f"{middle * factor:.1g}") for factor in (1 / 3, 1, 3))))
+    return ways
+
+
+@dataclass
+class Line:
+    """A way, measured. `loss` is in nats a target, `bits` a byte of the targets, `accuracy` a share or None."""
+
+    name: str
+    trained: int
+    loss: Interval
+    bits: Interval
+    accuracy: Interval | None
+    seconds: Interval
+    peak_bytes: Interval
+    learning_rate: float | None
+    shots: float
+    behind: Interval = field(default_factory=lambda: Interval(0.0, 0.0, 0.0))
+
+
+@dataclass
+class Pilot:
+    """What a pilot found. `recommended` is a line's name; `best` the one with the lowest held-out loss."""
+
+    lines: list[Line]
+    recommended: str
+    best: str
+    recipe: Recipe
+    reason: str
+    notes: list[str]
+    seeds: int
+    steps: int
+    held_out: int
+
+
+def run_pilot(
+    recipe: Recipe,
+    ways: list[Way],
+    seeds: int,
+    steps: int,
+    say: Say = lambda text: None,
+    done: Callable[[int, int], None] = lambda trials, of: None,
+) -> Pilot:
+    """Run every way with every seed and judge them. `say` is told of what was left out, `done` how far it is.
+
+    Raises RunError where no way could be run, or no row is held out.
+    """
+    if recipe.validation == 0:
+        raise RunError("a pilot measures on held-out rows", where="validation=0", do="set validation=0.1, or name a file")
+    total = sum(seeds + max(0, len(way.rates) - 1) if way.trains or way.shots else 1 for way in ways)
+    measured: dict[str, list[Result]] = {}
+    rates: dict[str, float | None] = {}
+    notes: list[str] = []
+    finished = 0
+
+    def tell(count: int) -> None:
+        nonlocal finished
+        finished += count
+        done(finished, total)
+
+    with Workers() as workers:
+        for way in ways:
+            try:
+                measured[way.name], rates[way.name] = _measure(workers, recipe, way, seeds, steps, tell)
+            except RunError as error:
+                notes.append(f"{way.name} is left out: {error.what}")
+                say(notes[-1])
+    _drop_unlike(measured, notes)
+    if not measured:
+        raise RunError("no way to adapt could be run: " + "; ".join(notes), where="pilot")
+    notes += _edges(ways, rates, measured)
+    return _judge(recipe, ways, measured, rates, notes, seeds, steps)
+
+
+def _measure(
+    workers: Workers, recipe: Recipe, way: Way, seeds: int, steps: int, tell: Callable[[int], None]
+) -> tuple[list[Result], float | None]:
+    """Results of all seeds at the way's best learning rate, and that rate."""
+
+    def trial(seed: int, rate: float | None) -> Result:
+        result = Result(**workers.run(_recipe(recipe, way, rate), seed, steps if way.trains else 0, way.shots))
+        tell(1)
+        return result
+
+    first = recipe.train.seed
+    if not way.trains:  # without anything random, one seed says all
+        return [trial(first + i, None) for i in range(seeds if way.shots else 1)], None
+    tried = {rate: trial(first, rate) for rate in way.rates}
+    rate = min(tried, key=lambda each: tried[each].training_loss or float("inf"))
+    return [tried[rate], *(trial(first + i, rate) for i in range(1, seeds))], rate
+
+
+def _recipe(recipe: Recipe, way: Way, rate: float | None) -> Recipe:
+    """The recipe with the way's method and learning rate."""
+    tree = recipe.model_dump(mode="json") | {"method": way.method}
+    if rate is not None:
+        tree["train"] = tree["train"] | {"learning_rate": rate}
+    return check_recipe(tree, where="pilot")
+
+
+def _drop_unlike(measured: dict[str, list[Result]], notes: list[str]) -> None:
+    """Few-shot is comparable only where demonstrations fit, and the targets stay the same tokens."""
+    few, zero = measured.get("few-shot"), measured.get("zero-shot")
+    if few and zero and any(result.targets != zero[0].targets for result in few):
+        del measured["few-shot"]
+        notes.append("few-shot is left out: behind demonstrations the answers are other tokens")
+    elif few and all(result.shots == 0 for result in few):
+        del measured["few-shot"]
+        notes.append("few-shot is left out: the model's longest length has no room for a demonstration")
+
+
+def _edges(ways: list[Way], rates: dict[str, float | None], measured: dict[str, list[Result]]) -> list[str]:
+    edge = [
+        f"{way.name} ({rates[way.name]:g})"
+        for way in ways
+        if way.name in measured and rates[way.name] in (way.rates[:1] + way.rates[-1:])
+    ]
+    return [f"the best learning rate lay at the edge of those tried: {', '.join(edge)}"] if edge else []
+
+
+def _judge(
+    recipe: Recipe,
+    ways: list[Way],
+    measured: dict[str, list[Result]],
+    rates: dict[str, float | None],
+    notes: list[str],
+    seeds: int,
+    steps: int,
+) -> Pilot:
+    contenders = [
+        Contender(
+            name=name,
+            cost=max((result.trained for result in results), default=0) or (0.5 if results[0].shots else 0.0),
+            logps_SR=np.array([result.logps for result in results]),
+            targets_R=np.array(results[0].targets),
+        )
+        for name, results in measured.items()
+    ]
+    chosen, behind = recommend(contenders)
+    best = min(contenders, key=lambda each: each.loss)
+    lines = [line_of(name, results, rates[name], behind[name]) for name, results in measured.items()]
+    way = next(way for way in ways if way.name == chosen.name)
+    return Pilot(
+        lines=lines,
+        recommended=chosen.name,
+        best=best.name,
+        recipe=_recipe(recipe, way, rates[way.name]) if way.trains else _fallback(recipe, ways, contenders, rates),
+        reason=_reason(chosen, best, behind[chosen.name]),
+        notes=notes,
+        seeds=seeds,
+        steps=steps,
+        held_out=len(best.targets_R),
+    )
+
+
+def line_of(name: str, results: list[Result], rate: float | None, behind: Interval) -> Line:
+    """A way's figures over its seeds."""
+    size = sum(results[0].bytes)
+    bits = [-sum(result.logps) / np.log(2) / max(1, size) for result in results]
+    hits = [float(np.mean(result.hits)) for result in results if result.hits]
+    return Line(
+        name=name,
+        trained=results[0].trained,
+        loss=over_seeds([result.loss for result in results]),
+        bits=over_seeds([float(value) for value in bits]),
+        accuracy=over_seeds(hits) if hits else None,
+        seconds=over_seeds([result.seconds for result in results]),
+        peak_bytes=over_seeds([float(result.peak_bytes) for result in results]),
+        learning_rate=rate,
+        shots=float(np.mean([result.shots for result in results])),
+        behind=behind,
+    )
+
+
+def _fallback(
+    recipe: Recipe, ways: list[Way], contenders: list[Contender], rates: dict[str, float | None]
+) -> Recipe:
+    """Where training gains nothing that can be measured: the recipe of the cheapest good way that trains."""
+    training = [each for each in contenders if rates[each.name] is not None]
+    if not training:
+        return recipe
+    name = recommend(training)[0].name
+    return _recipe(recipe, next(way for way in ways if way.name == name), rates[name])
+
+
+def _reason(chosen: Contender, best: Contender, behind: Interval) -> str:
+    """Why, in a line."""
+    if chosen is best:
+        return f"{chosen.name} has the lowest held-out loss ({best.loss:.3f} nats a token), and nothing cheaper reaches it"
+    return (
+        f"{chosen.name} is the cheapest that is not worse than the best ({best.name}, {best.loss:.3f} nats a token) "
+        f"beyond the noise: {behind.mean:+.3f}, 95 % interval {behind.low:+.3f} to {behind.high:+.3f}"
+    )

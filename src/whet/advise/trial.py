@@ -1,0 +1,205 @@
+"""One trial of a pilot: a way to adapt the model, one seed, and what it makes of the held-out rows.
+
+Rows, and which of them are held out, are those of the recipe in every trial. The trial's seed decides the order of
+training rows, the method's first weights and the choice of demonstrations.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from whet.data import read, split
+from whet.methods import METHODS, Given
+from whet.models.language_model import LanguageModel
+from whet.models.load import frozen_dtype, load, load_config, load_tokenizer
+from whet.models.probe import probe
+from whet.objectives import OBJECTIVES
+from whet.recipe import Recipe
+from whet.rows import Example, Row
+from whet.train.engine import Engine
+from whet.train.run import Rows, max_length_of, peak_memory, rows_of, target_bytes
+from whet.train.schedule import Schedule
+
+MOST_HELD_OUT = 200
+"""Held-out rows that are scored; more make intervals narrower and every trial slower."""
+MOST_LABELS = 10
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial measured. Of each held-out row: the sum of its targets' log-probabilities (nats), how many targets,
+    their bytes; and, where completions are labels, whether the likeliest label was the row's own. `seconds` are of
+    training steps; `shots` the demonstrations a row had on average; `training_loss` the mean of the last quarter."""
+
+    logps: list[float]
+    targets: list[int]
+    bytes: list[int]
+    hits: list[int]
+    trained: int
+    seconds: float
+    peak_bytes: int
+    shots: float = 0.0
+    training_loss: float | None = None
+
+    @property
+    def loss(self) -> float:
+        """Nats a target."""
+        return -sum(self.logps) / sum(self.targets)
+
+
+def run_trial(recipe: Recipe, seed: int, steps: int, shots: int) -> dict[str, Any]:
+    """Train `steps` steps as the recipe's method says, or none; put up to `shots` demonstrations before each held-out
+    row; measure. Returns a Result as a dictionary."""
+    set_seed(seed)
+    engine, rows = open_engine(recipe, seed)
+    seconds, losses = _train(engine, rows.prepared.train, recipe, seed, steps)
+    scored, mean_shots = held_out(rows), 0.0
+    if shots:
+        scored, mean_shots = with_demonstrations(scored, _demonstrations(recipe, shots, seed), rows, recipe)
+    logps = [float(each.sum()) for each in engine.scores(scored)]
+    labels = labels_of(rows)
+    hits = [] if shots or not labels else _hits(engine, _examples(rows, scored), labels, rows, recipe)
+    last = losses[-max(1, len(losses) // 4) :]
+    return asdict(
+        Result(
+            logps=logps,
+            targets=[row.target_count for row in scored],
+            bytes=target_bytes(scored, rows.renderer.tokenizer),
+            hits=hits,
+            trained=sum(p.numel() for p in engine.trainable.values()) if steps else 0,
+            seconds=seconds,
+            peak_bytes=peak_memory(engine.device),
+            shots=mean_shots,
+            training_loss=sum(last) / len(last) if last else None,
+        )
+    )
+
+
+def open_engine(recipe: Recipe, seed: int) -> tuple[Engine, Rows]:
+    """The model with the recipe's method on it, as training begins with it, and the rows. LoRA and its like answer as
+    the base does until they are trained."""
+    tokenizer = load_tokenizer(recipe.model)
+    rows = rows_of(recipe, tokenizer, max_length_of(recipe, load_config(recipe.model)))
+    accelerator, method = Accelerator(), METHODS[recipe.method.kind]
+    weights = frozen_dtype(recipe.model, accelerator.device)
+    loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device)
+    set_seed(seed)
+    steps = Schedule(len(rows.prepared.train), recipe.train).total_steps
+    adapted = method.apply(loaded.model, recipe.method, Given(tokenizer, steps))
+    path = probe(adapted, len(tokenizer)).path
+    if recipe.train.gradient_checkpointing:
+        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    compute = weights if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
+    language_model = LanguageModel(adapted, path)
+    engine = Engine(language_model, recipe.objective, recipe.train, accelerator, compute, method=recipe.method)
+    return engine, rows
+
+
+def held_out(rows: Rows) -> list[Row]:
+    """The rows that trials are measured on: the same in all of them."""
+    kept = rows.prepared.validation
+    chosen = np.sort(np.random.default_rng(0).permutation(len(kept))[:MOST_HELD_OUT])
+    return [kept[int(i)] for i in chosen]
+
+
+def labels_of(rows: Rows) -> list[str]:
+    """The answers there are, where every held-out row is answered by one of a few: at most MOST_LABELS, each twice on
+    average. Else none."""
+    answers = [_answer(example) for example in rows.held_out]
+    known = sorted({answer for answer in answers if answer is not None})
+    few = 2 <= len(known) <= MOST_LABELS and 2 * len(known) <= len(answers)
+    return known if few and None not in answers else []
+
+
+def with_demonstrations(
+    scored: Sequence[Row], demonstrations: Sequence[Example], rows: Rows, recipe: Recipe
+) -> tuple[list[Row], float]:
+    """Each row behind as many demonstrations as leave it whole, and how many that were on average."""
+    found, used = [], 0
+    for row, example in zip(scored, _examples(rows, scored), strict=True):
+        for count in range(len(demonstrations), 0, -1):
+            longer = _one(_after(example, demonstrations[:count]), rows, recipe)
+            if longer is not None and len(longer) <= rows.max_length:
+                row, used = longer, used + count
+                break
+        found.append(row)
+    return found, used / max(1, len(found))
+
+
+def _train(
+    engine: Engine, rows: Sequence[Row], recipe: Recipe, seed: int, steps: int
+) -> tuple[float, list[float]]:
+    """Seconds and losses of the steps."""
+    part = recipe.train.model_copy(update={"seed": seed, "max_steps": max(1, steps)})
+    schedule, losses, began = Schedule(len(rows), part), [], time.perf_counter()
+    engine.language_model.train()
+    for step in range(steps):
+        losses.append(engine.forward_backward([rows[i] for i in schedule.rows_of(step)]).loss)
+        engine.optim_step(schedule.learning_rate(step))
+    return time.perf_counter() - began, losses
+
+
+def _hits(engine: Engine, examples: Sequence[Example], labels: list[str], rows: Rows, recipe: Recipe) -> list[int]:
+    """Whether the label with the highest log-probability (its tokens and the end of the turn, not divided by their
+    number) is the row's own. Rows of one prompt lie side by side in the trie."""
+    asked = [_one(_answered(example, label), rows, recipe) for example in examples for label in labels]
+    whole = [row if row is not None and len(row) <= rows.max_length else None for row in asked]
+    scores = iter(engine.scores([row for row in whole if row is not None]))
+    sums = [float(next(scores).sum()) if row is not None else -float("inf") for row in whole]
+    best = np.array(sums).reshape(len(examples), len(labels)).argmax(1)
+    return [int(labels[b] == _answer(example)) for b, example in zip(best, examples, strict=True)]
+
+
+def _examples(rows: Rows, scored: Sequence[Row]) -> list[Example]:
+    """The examples that rows are of."""
+    by_place = {example.place: example for example in rows.held_out}
+    return [by_place[row.place] for row in scored]
+
+
+def _demonstrations(recipe: Recipe, shots: int, seed: int) -> list[Example]:
+    """Training examples chosen at random, of those that are conversations."""
+    train, _ = split(read(recipe.data, recipe.objective.kind, recipe.train.seed), _share(recipe), recipe.train.seed)
+    talks = [example for example in train if example.shape == "conversation"]
+    order = np.random.default_rng(seed).permutation(len(talks))[:shots]
+    return [talks[int(i)] for i in order]
+
+
+def _share(recipe: Recipe) -> float:
+    return recipe.validation if isinstance(recipe.validation, float) else 0.0
+
+
+def _one(example: Example, rows: Rows, recipe: Recipe) -> Row | None:
+    """The last row of an example, or None where nothing in it is learnt."""
+    made = OBJECTIVES[recipe.objective.kind].rows(example, rows.renderer, recipe.objective)
+    return next((row for row in reversed(made) if row.target_count), None)
+
+
+def _after(example: Example, demonstrations: Sequence[Example]) -> Example:
+    """The example's conversation behind the demonstrations', of which nothing is learnt; a system prompt stays first."""
+    system = [m for m in example.messages[:1] if m["role"] == "system"]
+    before = [
+        {**m, "weight": 0} if m["role"] == "assistant" else m
+        for each in demonstrations
+        for m in each.messages
+        if m["role"] != "system"
+    ]
+    return replace(example, messages=[*system, *before, *example.messages[len(system) :]])
+
+
+def _answered(example: Example, label: str) -> Example:
+    return replace(example, messages=[*example.messages[:-1], {**example.messages[-1], "content": label}])
+
+
+def _answer(example: Example) -> str | None:
+    """What the assistant says, in a conversation where it speaks once and last."""
+    turns = [message for message in example.messages if message["role"] == "assistant"]
+    ends = len(turns) == 1 and example.messages[-1] is turns[0] and isinstance(turns[0].get("content"), str)
+    return str(turns[0]["content"]) if ends else None
