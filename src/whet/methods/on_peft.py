@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ def adapt(model: Any, config: Any) -> Any:
     from peft import get_peft_model
 
     wanted = getattr(config, "target_modules", None)
+    _check_saved_whole(model, getattr(config, "modules_to_save", None) or ())
     try:
         with warnings.catch_warnings(action="ignore"):  # of tied weights and the like, which the export's gate checks
             adapted = get_peft_model(model, config)
-    except (ValueError, RuntimeError, AssertionError, AttributeError, KeyError) as error:
+    except (ValueError, RuntimeError, AssertionError, AttributeError, KeyError, TypeError, re.error) as error:
         raise RecipeError(
             f"peft cannot put {str(config.peft_type.value).lower()} on {wanted or 'this model'!r}: {_line(error)}",
             where="method.target_modules" if "target" in str(error).lower() else "method",
@@ -31,6 +34,26 @@ def adapt(model: Any, config: Any) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
+
+
+def check_rank(model: Any, r: int, key: str) -> None:
+    """Raises RecipeError for a rank over the model's width, which would be no low rank."""
+    width = int(model.config.get_text_config().hidden_size)
+    if r > width:
+        raise RecipeError(
+            f"a rank of {r:,} in a model of width {width:,}", where=key, do=f"at most {width:,}; 8 to 64 is usual"
+        )
+
+
+def _check_saved_whole(model: Any, names: Iterable[str]) -> None:
+    """peft passes over a name that no module has."""
+    for name in names:
+        if not any(module == name or module.endswith(f".{name}") for module, _ in model.named_modules()):
+            raise RecipeError(
+                f"no module is called {name!r}",
+                where="method.modules_to_save",
+                do=f"the model's modules are {', '.join(module_names(model))}",
+            )
 
 
 def module_names(model: Any) -> list[str]:

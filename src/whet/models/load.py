@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -27,6 +27,7 @@ WHET_TINY = "whet-tiny"
 
 _OLDEST_TRANSFORMERS = (5, 5)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 
 
@@ -247,12 +248,21 @@ def _read_model(
         raise _unfit(folder, what, len(report["mismatched_keys"]))
     if report["missing_keys"]:
         raise _unfit(folder, f"the weights lack {min(report['missing_keys'])}", len(report["missing_keys"]))
+    _check_layers(folder, report["unexpected_keys"], config)
     if not report["unexpected_keys"]:
         return model, []
     count = len(report["unexpected_keys"])
     return model, [
         f"{folder}: {count} tensors of the weights have no place in the model, {min(report['unexpected_keys'])} first"
     ]
+
+
+def _check_layers(folder: Path, unexpected: Iterable[str], config: Any) -> None:
+    """Weights of layers that the config does not count would be left out, and what is left is another model."""
+    layers = int(config.get_text_config().num_hidden_layers)
+    beyond = [key for key in unexpected if (found := _LAYER.search(key)) and int(found[1]) >= layers]
+    if beyond:
+        raise _unfit(folder, f"the weights have {min(beyond)}, and the config {layers} layers", len(beyond))
 
 
 def _unfit(folder: Path, what: str, count: int) -> ModelError:

@@ -52,6 +52,10 @@ def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
     try:
         with torch.no_grad(), _short_windows(model), _unlike_the_start(model, seed):
             expected = _separate(model, rows)
+            if not all(logps.isfinite().all() for logps in expected):
+                raise ModelError(
+                    "the model's own log-probabilities are not numbers", do="its weights are damaged; fetch them again"
+                )
             tolerance = TOLERANCE.get(next(model.parameters()).dtype, 2e-3)
             reason = _refused(model)
             if not reason:
