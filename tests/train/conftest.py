@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from whet.recipe import Recipe, check_recipe
-
 RECIPE = {
     "model": {"name": "whet-tiny", "revision": None, "dtype": "auto", "quantize": None, "trust_remote_code": False},
     "data": [{"path": "support.jsonl", "split": "train", "limit": None, "weight": 1.0, "columns": {}}],
@@ -129,39 +127,5 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         if with_summary:
             (folder / "summary.json").write_text(json.dumps(summary() | (summary_changes or {})))
         return folder
-
-    return make
-
-
-ANIMALS = ["cat", "dog", "rug", "mat", "home", "wren", "mole", "newt"]
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """30 short conversations; a fixed prompt and a few answers, so that a model of random weights learns them."""
-    path = tmp_path / "rows.jsonl"
-    lines = []
-    for number in range(30):
-        animal = ANIMALS[number % len(ANIMALS)]
-        turns = [
-            {"role": "user", "content": f"where is the {animal} number {number}?"},
-            {"role": "assistant", "content": f"the {animal} sat on the mat"},
-        ]
-        lines.append(json.dumps({"messages": turns}))
-    path.write_text("\n".join(lines))
-    return path
-
-
-@pytest.fixture
-def recipe_of(model_folder: Path, rows: Path, tmp_path: Path) -> Any:
-    def make(output: str = "run", method: Any = "lora", **train: Any) -> Recipe:
-        settings = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "max_length": 96, "checkpoint_every": 3}
-        return check_recipe(
-            {
-                "model": {"name": str(model_folder), "dtype": "float32"}, "data": str(rows), "validation": 0.2,
-                "method": method, "train": {**settings, **train}, "samples": 1, "output": str(tmp_path / output),
-            },
-            "test",
-        )  # fmt: skip
 
     return make

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from whet.errors import RecipeError, RunError
+from whet.methods.contract import Given
+
+_MISFITS = (ValueError, RuntimeError, AssertionError, AttributeError, KeyError, TypeError)
 
 
 def adapt(model: Any, config: Any) -> Any:
@@ -23,8 +26,9 @@ def adapt(model: Any, config: Any) -> Any:
     _check_saved_whole(model, getattr(config, "modules_to_save", None) or ())
     try:
         with warnings.catch_warnings(action="ignore"):  # of tied weights and the like, which the export's gate checks
+            warnings.filterwarnings("error", message="Invalid .*Adjusted")  # a setting that peft changes in silence
             adapted = get_peft_model(model, config)
-    except (ValueError, RuntimeError, AssertionError, AttributeError, KeyError, TypeError, re.error) as error:
+    except (*_MISFITS, UserWarning, re.error) as error:
         raise RecipeError(
             f"peft cannot put {str(config.peft_type.value).lower()} on {wanted or 'this model'!r}: {_line(error)}",
             where="method.target_modules" if "target" in str(error).lower() else "method",
@@ -42,6 +46,16 @@ def check_rank(model: Any, r: int, key: str) -> None:
     if r > width:
         raise RecipeError(
             f"a rank of {r:,} in a model of width {width:,}", where=key, do=f"at most {width:,}; 8 to 64 is usual"
+        )
+
+
+def refuse_new_tokens(given: Given, kind: str) -> None:
+    """Raises RecipeError where tokens were added and the method trains no embeddings: they would stay as they begin."""
+    if given.new_token_ids:
+        raise RecipeError(
+            f"{kind} trains no embeddings, so new tokens would stay as they begin",
+            where="model.new_tokens",
+            do="take method=lora, full or trainable_tokens",
         )
 
 

@@ -134,6 +134,12 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
     began = time.perf_counter()
     check_trackers(recipe.track)
     method = METHODS[recipe.method.kind]
+    if recipe.model.quantize and not method.facts.quantizes:
+        raise RecipeError(
+            f"method {recipe.method.kind} cannot sit on a quantized base",
+            where="model.quantize",
+            do=f"leave it out, or take one of {', '.join(k for k, m in METHODS.items() if m.facts.quantizes)}",
+        )
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe.model)
     config = loaded.model.config if loaded else load_config(recipe.model)
     rows = rows_of(recipe, tokenizer, max_length_of(recipe, config))
@@ -150,7 +156,8 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
         "settings": settings_fingerprint(recipe),
     }
     parameters = sum(p.numel() for p in loaded.model.parameters())
-    given = Given(tokenizer, Schedule(len(rows.prepared.train), recipe.train).total_steps)
+    new = tuple(tokenizer.convert_tokens_to_ids(recipe.model.new_tokens))
+    given = Given(tokenizer, Schedule(len(rows.prepared.train), recipe.train).total_steps, new)
     adapted = method.apply(loaded.model, recipe.method, given)
     probed = probe(adapted, len(tokenizer))
     if recipe.train.gradient_checkpointing:
