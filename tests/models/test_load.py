@@ -274,11 +274,6 @@ def test_a_tokenizer_of_another_model(model_folder: Path, tiny_model: Callable[.
     assert "ids up to 287, the model embeddings for 280 tokens" in error.what
 
 
-def test_quantising_is_not_there_yet(model_folder: Path) -> None:
-    error = refused(str(model_folder), quantize="nf4")
-    assert (error.where, error.what) == ("model.quantize", "quantize=nf4 is not there yet")
-
-
 def test_a_transformers_with_known_holes_is_refused(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("whet.models.load.transformers.__version__", "5.4.1")
     error = refused(str(model_folder))

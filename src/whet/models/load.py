@@ -231,9 +231,7 @@ def _read_model(
                 trust_remote_code=part.trust_remote_code,
                 ignore_mismatched_sizes=True,  # so that they are reported; they are refused below
                 output_loading_info=True,
-                quantization_config=quantization(part.quantize, config, dtype, torch.device(device))
-                if part.quantize
-                else None,
+                quantization_config=quantization(part.quantize, config, dtype, torch.device(device)),
             )
     except torch.OutOfMemoryError as error:
         raise ModelError(
@@ -254,12 +252,13 @@ def _read_model(
     if report["missing_keys"]:
         raise _unfit(folder, f"the weights lack {min(report['missing_keys'])}", len(report["missing_keys"]))
     _check_layers(folder, report["unexpected_keys"], config)
-    settle(model)
+    notes = settle(model) if part.quantize else []
     if not report["unexpected_keys"]:
-        return model, []
+        return model, notes
     count = len(report["unexpected_keys"])
     return model, [
-        f"{folder}: {count} tensors of the weights have no place in the model, {min(report['unexpected_keys'])} first"
+        *notes,
+        f"{folder}: {count} tensors of the weights have no place in the model, {min(report['unexpected_keys'])} first",
     ]
 
 

@@ -22,12 +22,14 @@ BLOCK = 64
 """Weights that share a scale in NF4."""
 
 
-def quantization(kind: str, config: Any, compute_dtype: torch.dtype, device: torch.device) -> Any:
-    """transformers' configuration for `nf4` or `int8` of a model with this config. Raises MissingExtra.
+def quantization(kind: str | None, config: Any, compute_dtype: torch.dtype, device: torch.device) -> Any:
+    """transformers' configuration for `nf4` or `int8` of a model with this config; None for None. Raises MissingExtra.
 
     int8 goes without its outlier columns: which they are is decided over all rows of a batch, so that a row's numbers
     would depend on its neighbours, and a pack would differ from its rows.
     """
+    if kind is None:
+        return None
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
@@ -62,15 +64,18 @@ def _left_whole(config: Any, device: torch.device) -> list[str] | None:
     return [*ragged, *(name for name, m in linear if m is head)] if ragged else None
 
 
-def settle(model: Any) -> None:
-    """One way to compute, and one layout of weights, for training and for answers.
+def settle(model: Any) -> list[str]:
+    """One way to compute, and one layout of weights, for training and for answers. Returns what should be told.
 
-    On a CPU with bfloat16 instructions the first answer without gradients would lay 4-bit weights out anew, and training
-    would go on with what that left; 8-bit layers would answer by other products than they train with.
+    On a CPU with bfloat16 instructions the first answer without gradients would lay 4-bit weights out anew, and
+    training would go on with what that left; 8-bit layers would answer by other products than they train with.
     """
+    left = 0
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-        if type(module).__name__ == "Linear8bitLt" and module.weight.device.type == "cpu":
+        elif type(module).__name__ == "Linear8bitLt" and module.weight.device.type == "cpu":
             module.training = True
             module.train = lambda mode=True, module=module: module
+        left += type(module) is torch.nn.Linear and module is not model.get_output_embeddings()
+    return [f"{left} layers stay whole: their inputs are no multiple of {BLOCK}"] if left else []
