@@ -3,6 +3,7 @@ tiny models of many architectures, rows that share prefixes, and what plain tran
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on tensors this s
 import numpy as np
 import pytest
 
+from whet.recipe import Recipe, check_recipe
 from whet.rows import Row
 
 TEMPLATE = """\
@@ -239,3 +241,39 @@ def assert_same() -> Callable[..., None]:
             assert float((found[name] - tensor).abs().max()) <= allowed, name
 
     return check
+
+
+# --- whole runs ------------------------------------------------------------
+
+ANIMALS = ["cat", "dog", "rug", "mat", "home", "wren", "mole", "newt"]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """30 short conversations; a fixed prompt and a few answers, so that a model of random weights learns them."""
+    path = tmp_path / "rows.jsonl"
+    lines = []
+    for number in range(30):
+        animal = ANIMALS[number % len(ANIMALS)]
+        turns = [
+            {"role": "user", "content": f"where is the {animal} number {number}?"},
+            {"role": "assistant", "content": f"the {animal} sat on the mat"},
+        ]
+        lines.append(json.dumps({"messages": turns}))
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def recipe_of(model_folder: Path, rows: Path, tmp_path: Path) -> Any:
+    def make(output: str = "run", method: Any = "lora", **train: Any) -> Recipe:
+        settings = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "max_length": 96, "checkpoint_every": 3}
+        return check_recipe(
+            {
+                "model": {"name": str(model_folder), "dtype": "float32"}, "data": str(rows), "validation": 0.2,
+                "method": method, "train": {**settings, **train}, "samples": 1, "output": str(tmp_path / output),
+            },
+            "test",
+        )  # fmt: skip
+
+    return make

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Full", "LoRA", "Run", "load", "open_run", "resume", "train"]
 
-_PLACES = {
+_PLACES: dict[str, tuple[str, str | None]] = {
     "load": ("whet.models.load", "load"),
     "open_run": ("whet.models.saved", "open_run"),
-    "train": ("whet.train.run", "train"),
+    "train": ("whet.train", None),
     "resume": ("whet.train.run", "resume"),
     "Run": ("whet.train.run", "Run"),
     "LoRA": ("whet.recipe", "LoRAPart"),
@@ -36,7 +36,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'whet' has no attribute {name!r}")
     module, attribute = _PLACES[name]
-    return getattr(import_module(module), attribute)
+    # `whet.train` is a room that can be called (see whet.entrance).
+    return import_module(module) if attribute is None else getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -158,7 +158,7 @@ def test_what_only_the_user_can_know_is_left_open(lines):
     assert "data.columns={prompt: dialogue, completion: ...}" in fault(lines({"dialogue": "x", "section_text": "y"}))
     unknown = fault(lines({"a": 1, "b": [2]}))
     assert "no shape recognised: has `a`, `b`" in unknown
-    assert "data.columns={prompt: ..., completion: ...}; whet reads `messages`, " in unknown
+    assert "'data.columns={prompt: ..., completion: ...}'; whet reads `messages`, " in unknown
 
 
 def test_rows_of_two_shapes_in_a_file_name_both_places(lines):

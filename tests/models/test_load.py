@@ -226,9 +226,16 @@ def test_weights_of_another_size(model_folder: Path) -> None:
 
 
 def test_weights_without_a_place_are_noted(model_folder: Path) -> None:
-    edit(model_folder / "config.json", num_hidden_layers=1)
+    tensors = load_file(model_folder / "model.safetensors")
+    save_file({**tensors, "vision.weight": torch.zeros(2)}, model_folder / "model.safetensors", {"format": "pt"})
     (note,) = load(str(model_folder)).notes
-    assert "9 tensors of the weights have no place in the model, model.layers.1.input_layernorm.weight first" in note
+    assert "1 tensors of the weights have no place in the model, vision.weight first" in note
+
+
+def test_layers_that_the_config_does_not_count_are_refused(model_folder: Path) -> None:
+    edit(model_folder / "config.json", num_hidden_layers=1)
+    error = refused(str(model_folder))
+    assert "the weights have model.layers.1.input_layernorm.weight, and the config 1 layers (and 8 more)" in error.what
 
 
 def test_tied_embeddings_need_no_head(model_folder: Path, tiny_model: Callable[..., Any]) -> None:
@@ -265,11 +272,6 @@ def test_a_tokenizer_of_another_model(model_folder: Path, tiny_model: Callable[.
     error = refused(str(model_folder))
     assert error.where == str(model_folder)
     assert "ids up to 287, the model embeddings for 280 tokens" in error.what
-
-
-def test_quantising_is_not_there_yet(model_folder: Path) -> None:
-    error = refused(str(model_folder), quantize="nf4")
-    assert (error.where, error.what) == ("model.quantize", "quantize=nf4 is not there yet")
 
 
 def test_a_transformers_with_known_holes_is_refused(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

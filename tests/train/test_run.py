@@ -17,43 +17,9 @@ import torch
 from safetensors.torch import load_file
 
 from whet.errors import Interrupted, PreflightError, RunError, TrainingError
-from whet.recipe import Recipe, check_recipe
 from whet.train.checkpoint import steps_saved
 from whet.train.offline import Position, _check_explosion
 from whet.train.run import resume, run, train
-
-ANIMALS = ["cat", "dog", "rug", "mat", "home", "wren", "mole", "newt"]
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """30 short conversations; a fixed prompt and a few answers, so that a model of random weights learns them."""
-    path = tmp_path / "rows.jsonl"
-    lines = []
-    for number in range(30):
-        animal = ANIMALS[number % len(ANIMALS)]
-        turns = [
-            {"role": "user", "content": f"where is the {animal} number {number}?"},
-            {"role": "assistant", "content": f"the {animal} sat on the mat"},
-        ]
-        lines.append(json.dumps({"messages": turns}))
-    path.write_text("\n".join(lines))
-    return path
-
-
-@pytest.fixture
-def recipe_of(model_folder: Path, rows: Path, tmp_path: Path) -> Any:
-    def make(output: str = "run", method: Any = "lora", **train: Any) -> Recipe:
-        settings = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "max_length": 96, "checkpoint_every": 3}
-        return check_recipe(
-            {
-                "model": {"name": str(model_folder), "dtype": "float32"}, "data": str(rows), "validation": 0.2,
-                "method": method, "train": {**settings, **train}, "samples": 1, "output": str(tmp_path / output),
-            },
-            "test",
-        )  # fmt: skip
-
-    return make
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -245,7 +211,7 @@ def test_a_loss_that_is_no_number_is_named_and_stopped(recipe_of: Any) -> None:
 
 def test_a_loss_that_explodes_is_named_and_stopped() -> None:
     """Smoothed by 0.95 from 1.0: after n losses of 21 it is 21 - 20 * 0.95^n, over 4 = 3 * 1 + 1 from n = 4 on."""
-    position = Position("")
+    position = Position({})
     for loss in (1.0, 21.0, 21.0, 21.0):
         _check_explosion(loss, position)
     assert position.smooth_loss == pytest.approx(21 - 20 * 0.95**3)

@@ -51,6 +51,7 @@ def main() -> None:
         Console(stderr=True).print(Text("error: ", style="bold red") + Text(str(error)), soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        print("stopped; nothing was begun that is not finished", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)

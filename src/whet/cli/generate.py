@@ -28,7 +28,9 @@ Temperature = Annotated[float, typer.Option(min=0, help="0: always the likeliest
 TopP = Annotated[float, typer.Option(min=0.01, max=1, help="Draw from the likeliest tokens that make up this share.")]
 TopK = Annotated[int, typer.Option(min=0, help="Draw from so many likeliest tokens. 0: from all.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn; the same seed gives the same answers.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Of what is drawn; the same seed gives the same answers.")
+]
 
 
 @dataclass(frozen=True)

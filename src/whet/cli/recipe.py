@@ -33,4 +33,6 @@ def schema(
     table = Table("key", "kind", "default", "meaning", box=None, pad_edge=False)
     for setting in settings():
         table.add_row(setting.key, setting.kind, setting.default, setting.meaning)
-    Console().print(table)
+    console = Console()
+    # A pipe has no width, and the 80 columns that rich takes it for would fold keys and defaults.
+    console.print(table, width=None if console.is_terminal else 200)

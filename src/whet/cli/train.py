@@ -55,11 +55,13 @@ def _plan(recipe: Recipe) -> None:
 
     from whet.models.load import load_config, load_tokenizer
     from whet.recipe import recipe_yaml
+    from whet.train.folder import free_folder
     from whet.train.preflight import check, show
     from whet.train.run import max_length_of, rows_of
     from whet.train.schedule import Schedule
 
     console = Console()
+    free_folder(recipe)
     console.print(Syntax(recipe_yaml(recipe), "yaml", background_color="default"))
     config = load_config(recipe.model)
     rows = rows_of(recipe, load_tokenizer(recipe.model), max_length_of(recipe, config))

@@ -72,7 +72,8 @@ _CALLED = {
 
 
 def proposal(row: Row, kind: str) -> str | None:
-    """The `data.columns={...}` that would make a row of `kind` out of this one, or None where no name is telling.
+    """The `'data.columns={...}'`, quoted for a shell, that would make a row of `kind` out of this one, or None where no
+    name is telling.
 
     `kind` is a shape of whet.rows.Example. What only the user can know is left as three dots.
     """
@@ -89,7 +90,7 @@ def proposal(row: Row, kind: str) -> str | None:
     changes = {name: source for name, source in mapping.items() if name != source or is_texts(row[name])}
     if not any(changes.values()):
         return None
-    return "data.columns={" + ", ".join(f"{name}: {_quoted(source)}" for name, source in changes.items()) + "}"
+    return "'data.columns={" + ", ".join(f"{name}: {_quoted(source)}" for name, source in changes.items()) + "}'"
 
 
 def _column_of_turns(row: Row) -> str | None:

@@ -32,6 +32,9 @@ KINDS = {
 
 Fields = dict[str, Any]
 
+HEAVIEST = 1_000_000
+"""Of a row's weight; more would drown all other rows, and overflow before long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -75,7 +78,7 @@ def recognise(row: Row, objective: str, place: str) -> Shape:
         raise RowError(
             f"two shapes in one row: `{found[0].name}` and `{found[1].name}`",
             where=place,
-            do=f"keep one, or put a column aside under another name: data.columns={{unused: {aside}}}",
+            do=f"keep one, or put a column aside under another name: 'data.columns={{unused: {aside}}}'",
         )
     return found[0]
 
@@ -105,7 +108,7 @@ def _unrecognised(row: Row, objective: str, place: str) -> RowError:
     else:
         plain = [shape for shape in SHAPES[kind] if not {"instruction", "output"} & set(shape.columns)]
         example = next(shape for shape in plain if "prompt" in shape.columns).columns
-        do = "map its columns: data.columns={" + ", ".join(f"{column}: ..." for column in example) + "}"
+        do = "map its columns: 'data.columns={" + ", ".join(f"{column}: ..." for column in example) + "}'"
         do += f"; whet reads {', '.join(f'`{shape.name}`' for shape in plain)}"
     return RowError(what, where=place, do=do)
 
@@ -115,8 +118,8 @@ def _weight(value: Any, place: str) -> float:
         weight = float(value)
     except (TypeError, ValueError):
         weight = math.nan
-    if not 0 <= weight < math.inf:
-        raise RowError(f"`weight` is {value!r}, not a number from 0 up", where=place)
+    if not 0 <= weight <= HEAVIEST:
+        raise RowError(f"`weight` is {value!r}, not a number from 0 to {HEAVIEST:,}", where=place)
     return weight
 
 
@@ -136,7 +139,7 @@ def _of_completion(row: Row, columns: tuple[str, ...], place: str) -> Fields:
         raise RowError(
             "`label` says which completions are good, and sft would learn the bad ones too",
             where=place,
-            do="set objective.kind=kto, or put it aside: data.columns={unused: label}",
+            do="set objective.kind=kto, or put it aside: 'data.columns={unused: label}'",
         )
     prompt = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in _prompt(row, columns, place)]
     return {"shape": "conversation", "messages": _with_system(prompt, row, place) + _completion(row, columns, place)}

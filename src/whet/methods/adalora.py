@@ -36,6 +36,8 @@ def apply(model: Any, part: AdaLoRAPart, given: Given) -> Any:
             where="method.tinit",
             do="train for more steps, or lower method.tinit and method.tfinal (shares of all steps when below 1)",
         )
+    on_peft.check_rank(model, part.init_r, "method.init_r")
+    on_peft.refuse_new_tokens(given, part.kind)
     config = on_peft.settings(part, "tinit", "tfinal")
     return on_peft.adapt(
         model, AdaLoraConfig(task_type="CAUSAL_LM", **config, tinit=tinit, tfinal=tfinal, total_step=steps)

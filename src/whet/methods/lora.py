@@ -28,6 +28,8 @@ def apply(model: Any, part: LoRAPart, given: Given) -> Any:
     """
     from peft import LoraConfig
 
+    for r in (part.r, *part.rank_pattern.values()):
+        on_peft.check_rank(model, r, "method.r")
     config = on_peft.settings(part, "loraplus_lr_ratio")
     config.setdefault("lora_alpha", 2 * part.r)
     tokens = sorted({*(part.trainable_token_indices or ()), *given.new_token_ids})

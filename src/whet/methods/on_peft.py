@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from whet.errors import RecipeError, RunError
+from whet.methods.contract import Given
+
+_MISFITS = (ValueError, RuntimeError, AssertionError, AttributeError, KeyError, TypeError)
 
 
 def adapt(model: Any, config: Any) -> Any:
@@ -18,10 +23,12 @@ def adapt(model: Any, config: Any) -> Any:
     from peft import get_peft_model
 
     wanted = getattr(config, "target_modules", None)
+    _check_saved_whole(model, getattr(config, "modules_to_save", None) or ())
     try:
         with warnings.catch_warnings(action="ignore"):  # of tied weights and the like, which the export's gate checks
+            warnings.filterwarnings("error", message="Invalid .*Adjusted")  # a setting that peft changes in silence
             adapted = get_peft_model(model, config)
-    except (ValueError, RuntimeError, AssertionError, AttributeError, KeyError) as error:
+    except (*_MISFITS, UserWarning, re.error) as error:
         raise RecipeError(
             f"peft cannot put {str(config.peft_type.value).lower()} on {wanted or 'this model'!r}: {_line(error)}",
             where="method.target_modules" if "target" in str(error).lower() else "method",
@@ -31,6 +38,36 @@ def adapt(model: Any, config: Any) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
+
+
+def check_rank(model: Any, r: int, key: str) -> None:
+    """Raises RecipeError for a rank over the model's width, which would be no low rank."""
+    width = int(model.config.get_text_config().hidden_size)
+    if r > width:
+        raise RecipeError(
+            f"a rank of {r:,} in a model of width {width:,}", where=key, do=f"at most {width:,}; 8 to 64 is usual"
+        )
+
+
+def refuse_new_tokens(given: Given, kind: str) -> None:
+    """Raises RecipeError where tokens were added and the method trains no embeddings: they would stay as they begin."""
+    if given.new_token_ids:
+        raise RecipeError(
+            f"{kind} trains no embeddings, so new tokens would stay as they begin",
+            where="model.new_tokens",
+            do="take method=lora, full or trainable_tokens",
+        )
+
+
+def _check_saved_whole(model: Any, names: Iterable[str]) -> None:
+    """peft passes over a name that no module has."""
+    for name in names:
+        if not any(module == name or module.endswith(f".{name}") for module, _ in model.named_modules()):
+            raise RecipeError(
+                f"no module is called {name!r}",
+                where="method.modules_to_save",
+                do=f"the model's modules are {', '.join(module_names(model))}",
+            )
 
 
 def module_names(model: Any) -> list[str]:

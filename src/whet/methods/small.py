@@ -66,8 +66,10 @@ def norms(model: Any) -> list[str]:
     return sorted(found)
 
 
-def _method(facts: Facts, config: Callable[[Any, Any, Given], Any]) -> Method:
+def _method(facts: Facts, config: Callable[[Any, Any, Given], Any], new_tokens: bool = False) -> Method:
     def apply(model: Any, part: Any, given: Given) -> Any:
+        if not new_tokens:
+            on_peft.refuse_new_tokens(given, part.kind)
         return on_peft.adapt(model, config(model, part, given))
 
     return Method(
@@ -87,4 +89,4 @@ BOFT = _method(
     Facts("rotations as butterflies of small blocks", "arXiv 2311.06243", merges=True, quantizes=False), _boft
 )
 LN_TUNING = _method(Facts("the normalisation layers", "arXiv 2312.11420", merges=True, private=True), _ln_tuning)
-TRAINABLE_TOKENS = _method(Facts("the embeddings of chosen tokens", "peft", merges=True), _trainable_tokens)
+TRAINABLE_TOKENS = _method(Facts("the embeddings of chosen tokens", "peft", merges=True), _trainable_tokens, True)

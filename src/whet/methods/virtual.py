@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from whet.errors import RecipeError
 from whet.methods import on_peft
 from whet.methods.contract import Facts, Given, Method
 from whet.recipe import PrefixPart, PromptPart, PTuningPart
@@ -40,12 +39,7 @@ def _p_tuning(model: Any, part: PTuningPart, given: Given) -> Any:
 
 def _method(facts: Facts, config: Callable[[Any, Any, Given], Any]) -> Method:
     def apply(model: Any, part: Any, given: Given) -> Any:
-        if given.new_token_ids:
-            raise RecipeError(
-                f"{part.kind} trains no embedding, so new tokens would stay as they begin",
-                where="model.new_tokens",
-                do="take method=lora, full or trainable_tokens",
-            )
+        on_peft.refuse_new_tokens(given, part.kind)
         return on_peft.adapt(model, config(model, part, given))
 
     return Method(facts=facts, apply=apply, base=on_peft.base, save=on_peft.save, load=on_peft.load)

@@ -22,6 +22,9 @@ from whet.errors import ModelError
 from whet.models.attention import NAME, attention_of
 from whet.models.virtual import virtual_tokens
 
+COLDEST = 1e-4
+"""Logits divided by less leave the range of float32; the likeliest token is what would be drawn."""
+
 _CONTEXT = 8  # tokens of the prompt that are decoded with the answer, so that its first blank is not lost
 
 
@@ -146,10 +149,10 @@ def _generating(model: Any, seed: int) -> Iterator[None]:
 
 def _settings(room: int, temperature: float, top_p: float, top_k: int, stop: frozenset[int]) -> GenerationConfig:
     """Every setting that `generate` would otherwise fill in itself: its own default is top_k=50."""
-    drawn = {"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > 0 else {}
+    drawn = {"temperature": temperature, "top_p": top_p, "top_k": top_k} if temperature > COLDEST else {}
     return GenerationConfig(
         max_new_tokens=room,
-        do_sample=temperature > 0,
+        do_sample=bool(drawn),
         eos_token_id=sorted(stop) or None,
         pad_token_id=0,  # masked wherever it stands; the tokenizer's own may have no embedding
         use_cache=True,

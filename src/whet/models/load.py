@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -19,7 +19,9 @@ import torch
 import transformers
 
 from whet.errors import ModelError, WhetError
+from whet.models.quantize import quantization, settle
 from whet.models.safety import check_folder, check_tokenizer
+from whet.models.vocabulary import add_tokens, grow
 from whet.models.weights import weight_names
 from whet.recipe import ModelPart
 
@@ -27,6 +29,7 @@ WHET_TINY = "whet-tiny"
 
 _OLDEST_TRANSFORMERS = (5, 5)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 
 
@@ -49,17 +52,13 @@ def load(part: ModelPart | str, frozen_dtype: torch.dtype | None = None, device:
     weights that do not fit its config, or a tokenizer that does not fit its embeddings.
     """
     part = ModelPart(name=part) if isinstance(part, str) else part
-    if part.quantize is not None:
-        raise ModelError(
-            f"quantize={part.quantize} is not there yet",
-            where="model.quantize",
-            do="leave it out; model.dtype=bfloat16 halves the memory of float32",
-        )
     folder = find(part)
     notes = check_folder(folder, part)
     config = _read_config(folder, part)
     tokenizer = read_tokenizer(folder, part, config)
+    new = add_tokens(tokenizer, part.new_tokens)
     model, more = _read_model(folder, part, config, frozen_dtype or _dtype(part, device), device)
+    grow(model, len(tokenizer) if new else 0, new)
     # The name as given, not a path into the cache: peft writes it into adapters.
     model.name_or_path = model.config.name_or_path = part.name
     return Loaded(model, tokenizer, part.name, folder, notes + more)
@@ -76,7 +75,9 @@ def load_tokenizer(part: ModelPart) -> Any:
     """The model's tokenizer without its weights. Raises ModelError as `load` does."""
     folder = find(part, weights=False)
     check_folder(folder, part, weights=False)
-    return read_tokenizer(folder, part, _read_config(folder, part))
+    tokenizer = read_tokenizer(folder, part, _read_config(folder, part))
+    add_tokens(tokenizer, part.new_tokens)
+    return tokenizer
 
 
 def frozen_dtype(part: ModelPart, device: str | torch.device) -> torch.dtype:
@@ -230,11 +231,14 @@ def _read_model(
                 trust_remote_code=part.trust_remote_code,
                 ignore_mismatched_sizes=True,  # so that they are reported; they are refused below
                 output_loading_info=True,
+                quantization_config=quantization(part.quantize, config, dtype, torch.device(device)),
             )
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"the weights do not fit on {device}", where=part.name, do="model.dtype=bfloat16, or a smaller model"
         ) from error
+    except WhetError:
+        raise
     except Exception as error:  # modelling code of hundreds of types
         raise ModelError(
             f"transformers cannot build the model: {_line(error)}",
@@ -247,12 +251,23 @@ def _read_model(
         raise _unfit(folder, what, len(report["mismatched_keys"]))
     if report["missing_keys"]:
         raise _unfit(folder, f"the weights lack {min(report['missing_keys'])}", len(report["missing_keys"]))
+    _check_layers(folder, report["unexpected_keys"], config)
+    notes = settle(model) if part.quantize else []
     if not report["unexpected_keys"]:
-        return model, []
+        return model, notes
     count = len(report["unexpected_keys"])
     return model, [
-        f"{folder}: {count} tensors of the weights have no place in the model, {min(report['unexpected_keys'])} first"
+        *notes,
+        f"{folder}: {count} tensors of the weights have no place in the model, {min(report['unexpected_keys'])} first",
     ]
+
+
+def _check_layers(folder: Path, unexpected: Iterable[str], config: Any) -> None:
+    """Weights of layers that the config does not count would be left out, and what is left is another model."""
+    layers = int(config.get_text_config().num_hidden_layers)
+    beyond = [key for key in unexpected if (found := _LAYER.search(key)) and int(found[1]) >= layers]
+    if beyond:
+        raise _unfit(folder, f"the weights have {min(beyond)}, and the config {layers} layers", len(beyond))
 
 
 def _unfit(folder: Path, what: str, count: int) -> ModelError:

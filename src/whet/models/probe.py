@@ -29,6 +29,10 @@ WINDOW = MIN_SHARED - 3
 """Tokens; of sliding windows while the probe runs."""
 
 
+_MISFITS = (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError)
+"""What models and libraries raise where shapes or keywords do not fit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probed:
     """The path a model takes, why (empty for the trie), and the largest difference seen on it."""
@@ -51,7 +55,11 @@ def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
     model.eval()
     try:
         with torch.no_grad(), _short_windows(model), _unlike_the_start(model, seed):
-            expected = _separate(model, rows)
+            expected = _answers(model, rows)
+            if not all(logps.isfinite().all() for logps in expected):
+                raise ModelError(
+                    "the model's own log-probabilities are not numbers", do="its weights are damaged; fetch them again"
+                )
             tolerance = TOLERANCE.get(next(model.parameters()).dtype, 2e-3)
             reason = _refused(model)
             if not reason:
@@ -62,8 +70,8 @@ def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
             for path in paths:
                 try:
                     difference = _difference(LanguageModel(model, path), rows, expected)
-                except (AttributeError, TypeError, NotImplementedError) as error:
-                    reason = f"{reason}; {path}: {error}"
+                except _MISFITS as error:
+                    reason = f"{reason}; {path}: {_line(error)}"
                     continue
                 if difference <= tolerance:
                     return Probed(path, reason, difference)
@@ -128,6 +136,21 @@ def _unlike_the_start(model: Any, seed: int) -> Iterator[None]:
             p.copy_(value)
 
 
+def _answers(model: Any, rows: list[Row]) -> list[torch.Tensor]:
+    """The reference. Raises ModelError where the model itself cannot answer: a method put on it that does not fit."""
+    try:
+        return _separate(model, rows)
+    except _MISFITS as error:
+        raise ModelError(
+            f"the model cannot answer with this method on it: {_line(error)}",
+            do="take another method; method=lora works on every model that has linear layers",
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
 def _separate(model: Any, rows: list[Row]) -> list[torch.Tensor]:
     """The reference: the model's own forward and all its logits, a row at a time."""
     base = model.get_base_model() if hasattr(model, "get_base_model") and not virtual_tokens(model) else model
@@ -164,8 +187,8 @@ def _try_trie(model: Any, rows: list[Row], expected: list[torch.Tensor], toleran
         trie = Trie(pack.segments, kernel_for(language_model.device))
         with language_model.running():
             decoder(input_ids=pack.ids_T[None], position_ids=pack.positions_T[None], trie=trie, use_cache=False)
-    except (NotImplementedError, TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-        return f"its attention does not take a trie ({str(error).splitlines()[0][:120]})", float("inf")
+    except _MISFITS as error:
+        return f"its attention does not take a trie ({_line(error)})", float("inf")
     if trie.calls != layers:
         return f"{trie.calls} of its {layers} layers ask for the registered attention", difference
     if difference > tolerance:

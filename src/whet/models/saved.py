@@ -69,7 +69,8 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
     part = recipe.model
     result = _result(run)
     if result.name == "model" and not base:
-        saved = part.model_copy(update={"name": str(result), "revision": None})
+        # What was trained is saved whole, new tokens with it.
+        saved = part.model_copy(update={"name": str(result), "revision": None, "new_tokens": []})
         return replace(load(saved, device=device), name=str(folder))
     if result.name == "adapter":
         check_adapter(result)

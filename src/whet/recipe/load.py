@@ -55,23 +55,44 @@ def recipe_yaml(recipe: Recipe) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
+        _check_doubles(yaml.compose(text, yaml.SafeLoader), path)
     except FileNotFoundError:
         raise RecipeError("no such recipe", where=str(path), do="check the path, or give model=... data=...") from None
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where) from None
+        rows = path.suffix not in (".yaml", ".yml")
+        do = f"rows are named by data={path}" if rows else "correct the line"
+        raise RecipeError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where, do=do) from None
     if not isinstance(tree, dict):
         raise RecipeError("a recipe is keys and values", where=str(path), do="see recipes/quickstart/recipe.yaml")
     return tree
+
+
+def _check_doubles(node: yaml.Node | None, path: Path) -> None:
+    """PyYAML lets the last of two equal keys win in silence. Raises RecipeError with both lines."""
+    seen: dict[str, int] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            raise RecipeError(
+                f"`{key.value}` is there twice, first at line {seen[key.value]}", where=f"{path}:{line}", do="join them"
+            )
+        seen[key.value] = line
+        _check_doubles(value, path)
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        _check_doubles(item, path)
 
 
 def _set(tree: dict[str, Any], word: str) -> None:
     """Put `a.b=value` into the tree; the value is read as YAML."""
     key, equals, value = word.partition("=")
     if not equals or not key:
-        raise RecipeError(f"{word!r} is neither a recipe nor `key=value`", where="command line")
+        first = word.endswith((".yaml", ".yml"))
+        do = "a recipe comes before the settings" if first else "settings are key=value; quote what has blanks in it"
+        raise RecipeError(f"{word!r} is not `key=value`", where="command line", do=do)
     try:
         parsed = yaml.safe_load(value) if value else None
     except yaml.YAMLError:
@@ -84,6 +105,12 @@ def _set(tree: dict[str, Any], word: str) -> None:
         below = tree.get(parent)
         if isinstance(below, str):  # a short form, e.g. `model: NAME` and then model.dtype=...
             below = {"path" if parent == "data" else "name" if parent == "model" else "kind": below}
+        elif isinstance(below, list):
+            raise RecipeError(
+                f"`{key}` cannot be set: `{parent}` is a list of {len(below)}",
+                where="command line",
+                do=f"set it in the list's items: '{parent}=[{{path: ..., {last}: ...}}, ...]'",
+            )
         elif not isinstance(below, dict):
             below = {}
         tree[parent] = below
@@ -118,6 +145,8 @@ def _place(location: tuple[int | str, ...]) -> tuple[str, list[str]]:
 
 def _plain(fault: Any) -> str:
     """Pydantic's message in words that need no knowledge of pydantic."""
+    if fault["type"] in ("model_type", "model_attributes_type"):
+        return "must be keys and values, or the short form"
     if fault["type"] == "union_tag_invalid":
         known = fault["ctx"]["expected_tags"].replace("'", "")
         return f"kind must be one of {known}.{did_you_mean(str(fault['ctx']['tag']), known.split(', '))}"

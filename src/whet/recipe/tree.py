@@ -136,6 +136,8 @@ class Recipe(Part):
             data = [data]
         if isinstance(data, list):
             given["data"] = [{"path": source} if isinstance(source, str) else source for source in data]
+        if isinstance(given.get("track"), str):
+            given["track"] = [given["track"]]
         return given
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from whet.errors import RunError, StorageError
+from whet.recipe import Recipe
+from whet.rows import Row
 
 
 def save_checkpoint(folder: Path, name: str, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> Path:
@@ -53,7 +55,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError(
-            f"cannot write: {error}", where=str(target), do="free space, then go on with `whet train --resume RUN`"
+            f"cannot write: {error}", where=str(target), do="free space there, then go on with `whet train --resume`"
         ) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -68,8 +70,8 @@ def _flush(path: Path) -> None:
 
 def steps_saved(folder: Path) -> list[int]:
     """Steps of which a whole checkpoint is there, ascending."""
-    found = (folder / "checkpoints").glob("step-*/position.json")
-    return sorted(int(path.parent.name.removeprefix("step-")) for path in found)
+    found = (path.parent.name.removeprefix("step-") for path in (folder / "checkpoints").glob("step-*/position.json"))
+    return sorted(int(name) for name in found if name.isdigit())
 
 
 def forget_old(folder: Path, keep: int, best: int | None) -> None:
@@ -84,32 +86,65 @@ def forget_old(folder: Path, keep: int, best: int | None) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, name: str, fingerprint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load_checkpoint(
+    folder: Path, name: str, fingerprint: dict[str, str]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """(tensors, position) of a checkpoint.
 
-    Raises RunError where it is broken or of another base model than `fingerprint` tells.
+    Raises RunError where it is broken, or where the run had another base model, other rows or other settings than
+    `fingerprint` tells: what came out would be no run that could be done again.
     """
     path = folder / "checkpoints" / name
     try:
         position = json.loads((path / "position.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "tensors.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+        began = position["fingerprint"]
+        changed = [what for what, digest in fingerprint.items() if began[what] != digest]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        do = (
+            "delete it; the one before is taken" if name.startswith("step-") else "start a new run with another output="
+        )
+        raise RunError(f"the checkpoint cannot be read: {error!r}", where=str(path), do=do) from None
+    if changed:
+        told = {
+            "model": "the checkpoint is of another model than the recipe names (its weights differ)",
+            "rows": "the rows are not those that the run began with",
+            "settings": "method, objective or train in recipe.yaml are not those that the run began with",
+        }
         raise RunError(
-            f"the checkpoint cannot be read: {error}", where=str(path), do="delete it; the one before is taken"
-        ) from None
-    if position.get("fingerprint") != fingerprint:
-        raise RunError(
-            "the checkpoint is of another model than the recipe names (its weights differ)",
+            told[changed[0]],
             where=str(path),
-            do="name the model that the run began with, or start a new run with another output=",
+            do="put back what the run began with, or start a new run with another output=",
         )
     return tensors, position
 
 
+def rows_fingerprint(rows: Sequence[Row]) -> str:
+    """Sixteen hexadecimal digits of the rows in their order: tokens, targets and weights."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{len(row)} {row.weight!r} ".encode())
+        digest.update(row.ids.tobytes())
+        digest.update(row.targets.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def settings_fingerprint(recipe: Recipe) -> str:
+    """Sixteen hexadecimal digits of the settings that decide which weights come out."""
+    harmless = {"checkpoint_every", "keep_checkpoints"}
+    parts = [recipe.method.model_dump_json(), recipe.objective.model_dump_json()]
+    parts += [
+        recipe.train.model_dump_json(exclude=harmless),
+        recipe.model.model_dump_json(include={"quantize", "dtype"}),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def model_fingerprint(model: Any) -> str:
-    """Sixteen hexadecimal digits of the base model: each parameter's name, shape and first values."""
+    """Sixteen hexadecimal digits of the base model: each parameter's name, shape, first values, and the sum of all."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().flatten()[:16].float().cpu().numpy().tobytes())
+        values = parameter.detach().flatten()
+        digest.update(f"{name} {tuple(parameter.shape)} {values.double().sum().item()!r}".encode())
+        digest.update(values[:16].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

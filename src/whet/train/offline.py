@@ -17,18 +17,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whet.errors import Interrupted, TrainingError
+from whet.errors import Interrupted, RunError, TrainingError
 from whet.rows import Row
 from whet.train.checkpoint import forget_old, save_checkpoint
 from whet.train.engine import Engine, Step
 from whet.train.schedule import Schedule
+
+LOWER = "lower train.learning_rate"
+AS_IT_WAS = "the last checkpoint is as it was"
 
 
 @dataclass
 class Position:
     """Where a run is; written with every checkpoint, so that a resumed run goes on as if nothing had happened."""
 
-    fingerprint: str
+    fingerprint: dict[str, str]
+    """Of what the run began with: model, rows, settings."""
     step: int = 0
     seconds: float = 0.0
     rows: int = 0
@@ -38,6 +42,21 @@ class Position:
     smooth_loss: float | None = None
     lowest_smooth_loss: float | None = None
     evaluations: list[tuple[int, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, tree: dict[str, Any], where: Path) -> Position:
+        """A checkpoint's. Raises RunError where a value is missing, unknown, or of another kind."""
+        try:
+            position = cls(**tree)
+            whole = tree.keys() == asdict(position).keys() and isinstance(position.step, int) and position.step > 0
+            position.evaluations = [(int(step), float(loss)) for step, loss in position.evaluations]
+        except (TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise RunError(
+                "position.json is not what whet wrote", where=str(where), do="delete it; the one before is taken"
+            )
+        return position
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -89,6 +108,7 @@ def offline(
             if evaluate is not None and (last or position.step % schedule.evaluate_every == 0):
                 stop = _evaluate(engine, position, schedule, folder, tell, evaluate)
             if last or stop or asked or position.step % part.checkpoint_every == 0:
+                _check_weights(engine, position.step)
                 save_checkpoint(folder, f"step-{position.step}", engine.state(), asdict(position))
                 forget_old(folder, part.keep_checkpoints, position.best[0] if position.best else None)
             if asked:
@@ -112,6 +132,10 @@ def _evaluate(
 ) -> str | None:
     """Evaluate, keep the weights if they are the best so far; a reason to stop early, or None."""
     figures = evaluate()
+    if not math.isfinite(figures["loss"]):
+        raise TrainingError(
+            f"the held-out loss is {figures['loss']} after step {position.step}", do=f"{LOWER}; {AS_IT_WAS}"
+        )
     position.evaluations.append((position.step, figures["loss"]))
     tell({"step": position.step, "epoch": schedule.epoch_of(position.step), "evaluation": figures})
     best = position.best
@@ -149,9 +173,15 @@ def _check_number(value: float, name: str, step: int, rows: Sequence[Row]) -> No
     places = ", ".join(row.place for row in rows[:4]) + (", ..." if len(rows) > 4 else "")
     raise TrainingError(
         f"the {name} is {value} at step {step + 1}; rows of the step: {places}",
-        do="no update was made with it. Lower train.learning_rate, or look at the rows with `whet preflight`; "
-        "the last checkpoint is as it was",
+        do=f"no update was made with it; {LOWER}, or look at the rows with `whet preflight`; {AS_IT_WAS}",
     )
+
+
+def _check_weights(engine: Engine, step: int) -> None:
+    """The last update before a checkpoint is seen by no loss; a checkpoint of numbers that are none helps nobody."""
+    for name, parameter in engine.trainable.items():
+        if not parameter.isfinite().all():
+            raise TrainingError(f"{name} is no longer finite after step {step}", do=f"{LOWER}; {AS_IT_WAS}")
 
 
 def _check_explosion(loss: float, position: Position) -> None:

@@ -186,7 +186,7 @@ def show(ledger: Ledger, console: Console) -> None:
     for name in ledger.train.lengths:
         table.add_row(f"length, {name}", *(f"{side.lengths.get(name, 0):,}" for side in sides))
     console.print(table)
-    for note in _notes(ledger):
+    for note in notes(ledger):
         console.print(Text(note), soft_wrap=True)
 
 
@@ -196,6 +196,9 @@ def _fit(
     """The rows that are kept, and what became of all."""
     side, kept = Side(read=len(examples)), []
     for example, rows in zip(examples, rendered, strict=True):
+        if example.weight == 0 or _silent(example):
+            side.nothing_to_learn.add(example.place, _reason(example))
+            continue
         too_long = [needed for needed in map(_needed, rows) if needed > max_length]
         splits = part.too_long == "split" and example.shape == "text"
         pieces = [piece for row in rows for piece in _shortened(row, part.too_long, splits, max_length)]
@@ -244,12 +247,22 @@ def _slice(row: Row, begin: int, end: int) -> Row:
     return replace(row, ids=row.ids[begin:end], targets=row.targets[begin:end])
 
 
+def _silent(example: Example) -> bool:
+    """Whether the assistant says nothing at all: only the stop token would be learnt, and the model fall silent."""
+    answers = [m for m in example.messages if m["role"] == "assistant" and m.get("weight") != 0]
+    return bool(answers) and not any(str(m.get("content") or "").strip() or m.get("tool_calls") for m in answers)
+
+
 def _reason(example: Example) -> str:
+    if example.weight == 0:
+        return "the row has weight 0"
     if example.shape == "text":
         return "an empty text"
     answers = [message for message in example.messages if message["role"] == "assistant"]
     if not answers:
         return "no turn of the assistant"
+    if _silent(example):
+        return "an empty answer"
     if all(message.get("weight") == 0 for message in answers):
         return "every turn of the assistant has weight 0"
     return "the chat template marks nothing of its answers"
@@ -285,22 +298,25 @@ def _named(tally: Tally) -> str:
     return ", ".join(tally.first) + (f" and {more:,} more" if more else "")
 
 
-def _notes(ledger: Ledger) -> list[str]:
-    notes = []
+def notes(ledger: Ledger) -> list[str]:
+    """What deserves a look, a line each; none where every row is learnt whole."""
+    told = []
     for name, side in (("training", ledger.train), ("validation", ledger.validation)):
         for kind in ("cut", "dropped", "nothing_to_learn"):
             tally = getattr(side, kind)
-            notes += [f"{name}, {kind.replace('_', ' ')}: {_named(tally)}"] if tally.rows else []
+            told += [f"{name}, {kind.replace('_', ' ')}: {_named(tally)}"] if tally.rows else []
     if ledger.duplicated.rows:
-        notes.append(f"in training and in validation: {_named(ledger.duplicated)}")
+        told.append(f"in training and in validation: {_named(ledger.duplicated)}")
     if ledger.unlike_serving.rows:
-        notes.append(
+        told.append(
             "learnt after another context than the prompt that serving sends, for so the chat template has it: "
             + _named(ledger.unlike_serving)
         )
+    if ledger.train.read and not ledger.validation.read:
+        told.append("no row is held out: all rows are alike or `validation` is 0, so nothing measures the result")
     if ledger.plain_template:
-        notes.append("The model has no chat template of its own; whet's plain one is used, and saved with the result.")
-    return notes
+        told.append("The model has no chat template of its own; whet's plain one is used, and saved with the result.")
+    return told
 
 
 def _tally(places: Iterable[str]) -> Tally:

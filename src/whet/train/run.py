@@ -22,19 +22,26 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from whet.data import read, split
-from whet.errors import Interrupted, ModelError, RecipeError, RunError, StorageError, TrainingError
+from whet.errors import Interrupted, ModelError, RecipeError, RunError, TrainingError
 from whet.methods import METHODS, Given
 from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer, quietly
 from whet.models.probe import probe
-from whet.recipe import DataPart, Part, Recipe, check_recipe, load_recipe, recipe_yaml
+from whet.recipe import DataPart, Part, Recipe, check_recipe, load_recipe
 from whet.rows import Example, Row
 from whet.tokens.template import Renderer
-from whet.train.checkpoint import load_checkpoint, model_fingerprint, steps_saved, whole_folder
+from whet.train.checkpoint import (
+    load_checkpoint,
+    model_fingerprint,
+    rows_fingerprint,
+    settings_fingerprint,
+    steps_saved,
+    whole_folder,
+)
 from whet.train.engine import Engine
+from whet.train.folder import free_folder, not_written, read_summary, run_folder, write_text
 from whet.train.offline import Position, offline
-from whet.train.preflight import Prepared, check, prepare
-from whet.train.preflight import write as write_ledger
+from whet.train.preflight import Prepared, check, notes, prepare
 from whet.train.progress import Progress, Silent
 from whet.train.report import write_report
 from whet.train.samples import answers, sample_prompts
@@ -80,20 +87,20 @@ def train(model: str | Loaded, data: str | list[str], *, quiet: bool = False, **
 
 def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Run:
     """Train as the recipe says, in a new run folder. `loaded` is used instead of the recipe's model where given."""
-    folder = _new_folder(recipe)
+    folder = free_folder(recipe)
     return _run(recipe, folder, quiet, loaded, resumed=False)
 
 
 def resume(folder: Path | str, quiet: bool = False) -> Run:
     """Go on with an unfinished run from its newest checkpoint (from its start where there is none yet).
 
-    Raises RunError for a folder that is no run, and for checkpoints of another model.
+    Raises RunError for a folder that is no run, and for checkpoints of another model, other rows or other settings.
     """
     folder = Path(folder)
     if not (folder / "recipe.yaml").is_file():
         raise RunError("no run: there is no recipe.yaml", where=str(folder), do="`whet runs` lists the runs")
-    if (folder / "summary.json").is_file() and _read_json(folder / "summary.json")["status"] == "finished":
-        return Run(folder, _read_json(folder / "summary.json"))
+    if (summary := read_summary(folder)).get("status") == "finished":
+        return Run(folder, summary)
     return _run(load_recipe(folder / "recipe.yaml"), folder, quiet, None, resumed=True)
 
 
@@ -127,6 +134,12 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
     began = time.perf_counter()
     check_trackers(recipe.track)
     method = METHODS[recipe.method.kind]
+    if recipe.model.quantize and not method.facts.quantizes:
+        raise RecipeError(
+            f"method {recipe.method.kind} cannot sit on a quantized base",
+            where="model.quantize",
+            do=f"leave it out, or take one of {', '.join(k for k, m in METHODS.items() if m.facts.quantizes)}",
+        )
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe.model)
     config = loaded.model.config if loaded else load_config(recipe.model)
     rows = rows_of(recipe, tokenizer, max_length_of(recipe, config))
@@ -137,9 +150,14 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
         loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device)
     _check_ids(loaded, rows.prepared)
     set_seed(recipe.train.seed)
-    fingerprint = model_fingerprint(loaded.model)
+    fingerprint = {
+        "model": model_fingerprint(loaded.model),
+        "rows": rows_fingerprint(rows.prepared.train),
+        "settings": settings_fingerprint(recipe),
+    }
     parameters = sum(p.numel() for p in loaded.model.parameters())
-    given = Given(tokenizer, Schedule(len(rows.prepared.train), recipe.train).total_steps)
+    new = tuple(tokenizer.convert_tokens_to_ids(recipe.model.new_tokens))
+    given = Given(tokenizer, Schedule(len(rows.prepared.train), recipe.train).total_steps, new)
     adapted = method.apply(loaded.model, recipe.method, given)
     probed = probe(adapted, len(tokenizer))
     if recipe.train.gradient_checkpointing:
@@ -154,16 +172,18 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
         tensors: dict[str, torch.Tensor] = {}
         if resumed and (saved := steps_saved(folder)):
             tensors, kept = load_checkpoint(folder, f"step-{saved[-1]}", fingerprint)
-            position = Position(**kept)
-        for note in [*loaded.notes, *([f"padded batches: {probed.reason}"] if probed.reason else [])]:
+            position = Position.of(kept, folder / "checkpoints" / f"step-{saved[-1]}")
+        padded = [f"padded batches: {probed.reason}"] if probed.reason else []
+        for note in [*loaded.notes, *padded, *notes(rows.prepared.ledger)]:
             progress.note(note)
-        _begin(folder, recipe, rows.prepared, position, accelerator)
-        work = _Work(recipe, folder, engine, rows, position, progress, accelerator, parameters)
-        try:
-            return work.finish(work.train(tensors), time.perf_counter() - began)
-        except (Interrupted, TrainingError):
-            write_report(folder)  # what there is up to here
-            raise
+        with run_folder(folder, recipe, rows.prepared.ledger, position, resumed):
+            start_trackers(accelerator, recipe, folder)
+            work = _Work(recipe, folder, engine, rows, position, progress, accelerator, parameters)
+            try:
+                return work.finish(work.train(tensors), time.perf_counter() - began)
+            except (Interrupted, TrainingError):
+                write_report(folder)  # what there is up to here
+                raise
 
 
 @dataclass
@@ -219,7 +239,7 @@ class _Work:
             with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(event) + "\n")
         except OSError as error:
-            raise _not_written(self.folder, error) from error
+            raise not_written(self.folder, error) from error
         log_event(self.accelerator, event)
         (self.progress.evaluation if "evaluation" in event else self.progress.step)(event)
 
@@ -238,7 +258,7 @@ class _Work:
             "result": method.result,
             "wall_seconds": round(wall_seconds, 3),
         }
-        _write_text(self.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
+        write_text(self.folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False))
         self.accelerator.end_training()
         write_report(self.folder)
         self.progress.summary(summary, self.folder)
@@ -316,65 +336,3 @@ def _check_ids(loaded: Loaded, prepared: Prepared) -> None:
                 where=row.place,
                 do="take the token out of the row",
             )
-
-
-def _new_folder(recipe: Recipe) -> Path:
-    """The run folder's path, free to be made. Raises RunError where it holds something."""
-    name = Path(recipe.model.name).name
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = Path(recipe.output.format(model=name, method=recipe.method.kind, time=stamp))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        unfinished = (folder / "recipe.yaml").exists() and not (folder / "summary.json").exists()
-        what = "it holds an unfinished run" if unfinished else "it is not empty"
-        hint = f"go on with it: whet train --resume {folder}; or name" if unfinished else "name"
-        raise RunError(what, where=f"output={folder}", do=f"{hint} another output=")
-    return folder
-
-
-def _begin(folder: Path, recipe: Recipe, prepared: Prepared, position: Position, accelerator: Accelerator) -> None:
-    """Make the folder (or, resumed, cut metrics.jsonl back to where the checkpoint is) and start the trackers."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if position.step == 0:
-            _write_text(folder / "recipe.yaml", recipe_yaml(recipe))
-            write_ledger(prepared.ledger, folder)
-        _cut_metrics(folder / "metrics.jsonl", position)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write: {error.strerror}", where=f"output={folder}", do="name a folder that you may write to"
-        ) from error
-    start_trackers(accelerator, recipe, folder)
-
-
-def _cut_metrics(path: Path, position: Position) -> None:
-    """Keep the lines up to the checkpoint; what a killed run wrote after it is done again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:  # the last line of a killed run
-            continue
-        if event["step"] <= position.step and (position.step or position.evaluations):
-            kept.append(line)
-    _write_text(path, "".join(line + "\n" for line in kept))
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def _not_written(folder: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"cannot write: {error}", where=str(folder), do=f"free space, then go on with: whet train --resume {folder}"
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise RunError(f"not JSON: {error}", where=str(path)) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from whet.errors import RecipeError
 from whet.recipe import TrainPart
 
 
@@ -27,8 +28,18 @@ class Schedule:
 
     @property
     def warmup_steps(self) -> int:
-        warmup = self.part.warmup_steps
-        return math.ceil(warmup * self.total_steps) if warmup < 1 else int(warmup)
+        """A share is rounded up, as transformers does. The first step of a warm-up has rate 0: a run of one step has
+        none, and RecipeError is raised where the recipe asks for it."""
+        warmup, total = self.part.warmup_steps, self.total_steps
+        if warmup < 1:
+            return math.ceil(warmup * total) if total > 1 else 0
+        if total == 1:
+            raise RecipeError(
+                "the one step of this run would be the first of a warm-up, whose learning rate is 0",
+                where="train.warmup_steps",
+                do="set train.warmup_steps=0",
+            )
+        return int(warmup)
 
     def rows_of(self, step: int) -> list[int]:
         """Indices of the rows of a step (0-based). The last step of an epoch may have fewer than `batch_size`."""
