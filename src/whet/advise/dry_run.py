@@ -39,13 +39,15 @@ class Held:
     """Bytes held at the fullest moment of forward and backward, beside weights and the optimiser's moments.
 
     `gradients` of trained parameters; `activations`, made in forward and kept for backward; `head`, the chunk of logits
-    and what is kept of it; `workspace`, what backward (or a layer that is computed again) needs for the moment.
+    and what is kept of it; `workspace`, what backward (or a layer that is computed again) needs for the moment. `passing` is not held: the bytes that
+    forward makes and frees again, which leave their mark on the heap.
     """
 
     gradients: int = 0
     activations: int = 0
     head: int = 0
     workspace: int = 0
+    passing: int = 0
 
     @property
     def total(self) -> int:
@@ -139,6 +141,7 @@ class _Live(TorchDispatchMode):
         self._held: dict[int, tuple[str, int]] = {}  # storage -> its part, bytes
         self._now = dict.fromkeys(_PARTS, 0)
         self._at_peak = dict(self._now)
+        self._passing = 0
         self._given = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -162,10 +165,12 @@ class _Live(TorchDispatchMode):
     def _drop(self, key: int) -> None:
         part, size = self._held.pop(key)
         self._now[part] -= size
+        if self.phase != "workspace":
+            self._passing += size
 
     def held(self) -> Held:
         """The parts at the fullest moment."""
-        return Held(**self._at_peak)
+        return Held(**self._at_peak, passing=self._passing)
 
     def _is_gradient(self, parameter: Any) -> None:
         key = parameter.grad.untyped_storage()._cdata

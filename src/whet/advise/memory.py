@@ -29,10 +29,11 @@ from whet.recipe import Recipe
 SHARDINGS = ("plain", "zero1", "zero2", "zero3", "fsdp")
 """How several devices share a model. `plain` keeps all of it on each (DDP)."""
 
-HOLES = 0.35
-"""Of the tensors that come and go in a step, as bytes more. glibc's aligned allocation asks the heap for the size and up
-to 96 bytes, so the hole that one tensor leaves has no room for another of the same size, and the heap grows past it.
-Measured on Llamas of 8 and 135 million parameters: 0.25 (full) to 0.5 (LoRA, which keeps more small tensors)."""
+HOLES_KEPT, HOLES_PASSING = 0.375, 0.0625
+"""Bytes of holes for each byte of activations, and for each byte that forward makes and frees again. glibc's aligned
+allocation asks the heap for the size and up to 96 bytes, so the hole that one tensor leaves often has no room for
+another of the same size, and the heap grows past it. Measured on nine runs (`bench/memory.py`); pages of their own for
+every tensor (MALLOC_MMAP_THRESHOLD_=1048576) make them go away."""
 
 BITS_AND_BYTES = {"nf4": (0.5, 64), "int8": (1.0, 0)}
 """Bytes a weight, and weights that share one float32 scale (0: a row does). Dettmers et al. 2023, arXiv 2305.14314,
@@ -95,7 +96,7 @@ def put_together(
     stage = {"plain": 0, "zero1": 1, "zero2": 2, "zero3": 3, "fsdp": 3}[sharding] if devices > 1 else 0
     weights, gathered = weight_bytes(recipe, counted), 0
     workspace = held.workspace
-    moving = held.activations + held.head + held.workspace
+    holes = round(HOLES_KEPT * held.activations + HOLES_PASSING * held.passing) if device == "cpu" else 0
     if recipe.model.quantize:
         workspace += counted.largest_linear * compute.itemsize  # a matrix is dequantized when it is multiplied
     if stage == 3:
@@ -113,7 +114,7 @@ def put_together(
     fixed = {"weights": weights, "optimizer": optimizer, "process": process}
     moments = {
         "step": fixed | {"gradients": kept, "activations": held.activations, "head": held.head,
-                         "workspace": workspace + gathered, "holes": round(HOLES * moving) if device == "cpu" else 0},
+                         "workspace": workspace + gathered, "holes": holes},
         "update": fixed | {"gradients": gradients},
     }  # fmt: skip
     if device == "cpu":
