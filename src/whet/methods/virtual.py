@@ -48,7 +48,14 @@ def _method(facts: Facts, config: Callable[[Any, Any, Given], Any]) -> Method:
             )
         return on_peft.adapt(model, config(model, part, given))
 
-    return Method(facts=facts, apply=apply, base=on_peft.base, save=on_peft.save, load=on_peft.load)
+    return Method(
+        facts=facts,
+        apply=apply,
+        base=on_peft.base,
+        save=on_peft.save,
+        load=on_peft.load,
+        switch=on_peft.switch,
+    )
 
 
 PREFIX = _method(Facts("keys and values of virtual tokens in every layer", "arXiv 2101.00190"), _prefix)

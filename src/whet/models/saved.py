@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from whet.errors import ModelError, RunError
-from whet.methods import METHODS
+from whet.methods import METHODS, Method
 from whet.models.load import Loaded, load, load_tokenizer, read_tokenizer
 from whet.models.safety import check_adapter
 from whet.recipe import ModelPart, load_recipe
@@ -18,16 +20,13 @@ from whet.recipe import ModelPart, load_recipe
 
 @dataclass(frozen=True)
 class Side:
-    """A model that answers, by its name. `adapter_off`: the run's model without its adapter, which is its base."""
+    """A model that answers, by its name. `answering()` is to be around every answer of this side: the base of an
+    adapter is the run's own model with the adapter off."""
 
     name: str
     model: Any
     tokenizer: Any
-    adapter_off: bool = False
-
-    def answering(self) -> AbstractContextManager[None]:
-        """Around every answer of this side."""
-        return self.model.disable_adapter() if self.adapter_off else nullcontext()
+    answering: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def open_sides(
@@ -40,8 +39,9 @@ def open_sides(
     loaded = open_run(folder, device=device)
     sides = [Side(loaded.name, loaded.model, loaded.tokenizer)]
     notes = loaded.notes
-    if base and hasattr(loaded.model, "disable_adapter"):
-        sides.insert(0, Side("base", loaded.model, loaded.tokenizer, adapter_off=True))
+    method = method_of(folder) if base else None
+    if method is not None and method.result == "adapter":
+        sides.insert(0, Side("base", loaded.model, loaded.tokenizer, partial(method.base, loaded.model)))
     elif base:
         before = open_run(folder, base=True, device=device)
         sides.insert(0, Side("base", before.model, before.tokenizer))
@@ -79,6 +79,12 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
         return replace(loaded, tokenizer=tokenizer)
     model = _with_adapter(loaded.model, result, part, recipe.method.kind)
     return Loaded(model, tokenizer, str(folder), result, loaded.notes)
+
+
+def method_of(folder: Path | str) -> Method | None:
+    """The method of a run; None for a model's folder or name. Raises RecipeError for a broken recipe."""
+    recipe = Path(folder).expanduser() / "recipe.yaml"
+    return METHODS[load_recipe(recipe).method.kind] if recipe.is_file() else None
 
 
 def _result(run: Path) -> Path:
