@@ -40,7 +40,7 @@ def open_sides(
     sides = [Side(loaded.name, loaded.model, loaded.tokenizer)]
     notes = loaded.notes
     method = method_of(folder) if base else None
-    if method is not None and method.result == "adapter":
+    if method is not None and _result(Path(folder).expanduser()).name == "adapter":
         sides.insert(0, Side("base", loaded.model, loaded.tokenizer, partial(method.base, loaded.model)))
     elif base:
         before = open_run(folder, base=True, device=device)

@@ -1,8 +1,9 @@
 """Bottleneck adapters: y + scaling * up(f(down(y))), small networks between the layers of a frozen model.
 
-Houlsby et al. 2019 (arXiv 1902.00751), two a layer; Pfeiffer et al. 2020 (arXiv 2005.00247), one a layer; He et al. 2021
-(arXiv 2110.04366), beside the feed-forward. docs/adapters.md says where each stands, and what the files hold. The model
-stays a plain transformers model: adapters are modules of its layers (`layer.bottleneck_adapters`) that work by hooks.
+Houlsby et al. 2019 (arXiv 1902.00751), two a layer; Pfeiffer et al. 2020 (arXiv 2005.00247), one a layer; He et al.
+2021 (arXiv 2110.04366), beside the feed-forward. docs/adapters.md says where each stands, and what the files hold. The
+model stays a plain transformers model: adapters are modules of its layers (`layer.bottleneck_adapters`) and work by
+hooks.
 
 modules.py   the adapter, and its places        config.py   adapter_config.json
 places.py    finding the places in a model
@@ -124,7 +125,7 @@ def _weights(path: Path, config: Config) -> dict[str, torch.Tensor]:
         for key, shape in wanted.items():
             if found[key] != shape:
                 raise RunError(f"{key} is {found[key]}, and {shape} by the config", where=str(path))
-        return load_file(path)
+        return load_file(path)  # type: ignore[no-any-return]
     except (OSError, SafetensorError) as error:
         raise RunError(f"cannot be read: {error}", where=str(path)) from None
 

@@ -69,9 +69,9 @@ class Config:
                 where=str(path),
                 do="pip install -U whet",
             )
-        values = {}
+        values: dict[str, Any] = {}
         for key in dataclasses.fields(cls):
-            value = tree.get(key.name)
+            value: Any = tree.get(key.name)
             if not _fits(key.name, str(key.type), value):
                 raise RunError(f"{key.name} is {value!r}", where=str(path), do="take the file from the run again")
             values[key.name] = float(value) if key.type == "float" else value
