@@ -1,4 +1,4 @@
-"""Writes fixtures/adapters.safetensors and adapters.json: what the `adapters` library (AdapterHub) makes of tiny models.
+"""Writes fixtures/adapters.safetensors and adapters.json: what the `adapters` library makes of tiny models.
 
 The library pins transformers 4.57, so it needs an environment of its own:
 
