@@ -207,8 +207,6 @@ def test_a_module_that_is_never_called(make_model, adapted) -> None:
     """A hook there would be one that never works: silently no adapter at all."""
     model = make_model("llama")
     for layer in model.model.layers:
-        layer.mlp.forward, mlp = layer.mlp.forward, layer.mlp
         layer.__class__ = type("Around", (type(layer),), {"mlp": property(lambda self: self._modules["mlp"].forward)})
-        assert mlp is layer._modules["mlp"]
     with pytest.raises(ModelError, match="is called 0 times in a pass"):
         adapted(model, "parallel")

@@ -44,11 +44,15 @@ def base(model: Any) -> AbstractContextManager[None]:
     return model.disable_adapter()  # type: ignore[no-any-return]
 
 
-def save(model: Any, folder: Path) -> None:
+def save(model: Any, folder: Path, name: str = "default") -> None:
     """`adapter_config.json` and `adapter_model.safetensors`, as `PeftModel.from_pretrained` reads them."""
     # Not "auto": peft would then ask the hub for the base's configuration, to see whether the vocabulary grew.
     with warnings.catch_warnings(action="ignore"):
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(folder, selected_adapters=[name], save_embedding_layers=False)
+    if (folder / name).is_dir():  # peft's way with any name but `default`
+        for file in (folder / name).iterdir():
+            file.replace(folder / file.name)
+        (folder / name).rmdir()
 
 
 def load(model: Any, folder: Path, name: str = "default") -> Any:
