@@ -179,6 +179,12 @@ def test_a_copy_of_the_model_uses_its_own_adapters(make_model, adapted) -> None:
         assert torch.equal(logits(other), before)
 
 
+def test_parameters_can_be_counted_without_weights(make_model, adapted) -> None:
+    counted = adapted(make_model("llama").to("meta"), "houlsby")
+    assert sum(p.numel() for p in counted.parameters() if p.requires_grad) == 2 * 2 * (32 * 8 + 8 + 8 * 32 + 32)
+    assert all(p.is_meta for p in counted.parameters())
+
+
 def test_a_factor_over_the_width(make_model, adapted) -> None:
     with pytest.raises(RecipeError, match="leaves nothing of the model's width, 32") as caught:
         adapted(make_model("llama"), reduction_factor=33)
