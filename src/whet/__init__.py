@@ -13,15 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whet.models.export.formats import export
     from whet.models.load import load
     from whet.models.saved import open_run
     from whet.recipe import FullPart as Full
     from whet.recipe import LoRAPart as LoRA
     from whet.train.run import Run, resume, train
 
-__all__ = ["Full", "LoRA", "Run", "load", "open_run", "resume", "train"]
+__all__ = ["Full", "LoRA", "Run", "export", "load", "open_run", "resume", "train"]
 
 _PLACES = {
+    "export": ("whet.models.export.formats", "export"),
     "load": ("whet.models.load", "load"),
     "open_run": ("whet.models.saved", "open_run"),
     "train": ("whet.train.run", "train"),

@@ -49,11 +49,17 @@ def open_sides(
     return sides, notes
 
 
-def open_run(folder: Path | str, *, base: bool = False, device: str | torch.device = "cpu") -> Loaded:
+def open_run(
+    folder: Path | str,
+    *,
+    base: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Loaded:
     """The model that a run made, with the tokenizer and the chat template that it was trained with.
 
     `folder` may also be a model's folder or name. `base` opens the model that the run started from instead, with the
-    run's tokenizer, so that both are asked the very same.
+    run's tokenizer, so that both are asked the very same. `dtype` is that of the weights; None: as the recipe says.
 
     Raises RunError for a run that is not finished (its checkpoints are not a result), one whose base is gone or does
     not fit its adapter, and for the base of something that is no run; ModelError as `whet.models.load.load` does.
@@ -64,16 +70,16 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
             raise RunError(
                 "a model, not a run: it has no base to compare with", where=str(folder), do="leave out --base"
             )
-        return load(str(folder), device=device)
+        return load(str(folder), dtype, device)
     recipe = load_recipe(run / "recipe.yaml")
     part = recipe.model
-    result = _result(run)
+    result = result_of(run)
     if result.name == "model" and not base:
         saved = part.model_copy(update={"name": str(result), "revision": None})
-        return replace(load(saved, device=device), name=str(folder))
+        return replace(load(saved, dtype, device), name=str(folder))
     if result.name == "adapter":
         check_adapter(result)
-    loaded = _load_base(part, run, device)
+    loaded = _load_base(part, run, dtype, device)
     tokenizer = _tokenizer(result, part, loaded.model.config)
     if base:
         return replace(loaded, tokenizer=tokenizer)
@@ -81,8 +87,8 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
     return Loaded(model, tokenizer, str(folder), result, loaded.notes)
 
 
-def _result(run: Path) -> Path:
-    """The folder of a run's result."""
+def result_of(run: Path) -> Path:
+    """The folder of a run's result: adapter/ or model/. Raises RunError for a run that is not finished."""
     for result, file in ((run / "adapter", "adapter_config.json"), (run / "model", "config.json")):
         if (result / file).is_file():
             return result
@@ -93,9 +99,9 @@ def _result(run: Path) -> Path:
     raise RunError(f"{what}, and there is neither adapter/ nor model/", where=str(run), do=f"whet train --resume {run}")
 
 
-def _load_base(part: ModelPart, run: Path, device: str | torch.device) -> Loaded:
+def _load_base(part: ModelPart, run: Path, dtype: torch.dtype | None, device: str | torch.device) -> Loaded:
     try:
-        return load(part, device=device)
+        return load(part, dtype, device)
     except ModelError as error:
         raise RunError(
             f"the model that this run started from cannot be loaded: {error.where or part.name}: {error.what}",
