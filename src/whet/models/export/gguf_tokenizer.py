@@ -103,7 +103,9 @@ def encoder(vocabulary: Vocabulary) -> Callable[[str, bool], list[int]]:
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     v = vocabulary
-    ids = {token: index for index, token in enumerate(v.tokens) if v.types[index] in (NORMAL, BYTE, UNKNOWN)}
+    places: dict[str | None, int] = {token: index for index, token in enumerate(v.tokens)}
+    merged = [token for token, kind in zip(v.tokens, v.types, strict=True) if kind in (NORMAL, BYTE, UNKNOWN)]
+    ids = {token: number for number, token in enumerate(merged)}  # without gaps, as `tokenizers` wants them
     if v.model == "gpt2":
         expressions, whole_words = _PRE[v.pre]
         merges = [(left, right) for left, right in (merge.split(" ") for merge in v.merges)]
@@ -113,14 +115,13 @@ def encoder(vocabulary: Vocabulary) -> Callable[[str, bool], list[int]]:
             [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         )
     else:
-        best_first = sorted(ids, key=lambda token: -v.scores[ids[token]])
+        best_first = sorted(ids, key=lambda token: -v.scores[places[token]])
         merges = [pair for token in best_first for pair in _splits(token, ids)]
         unknown = None if v.unknown is None else v.tokens[v.unknown]
         tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
         blank = [normalizers.Prepend(_BLANK)] if v.add_blank else []
         tokenizer.normalizer = normalizers.Sequence([*blank, normalizers.Replace(" ", _BLANK)])
     special = [v.tokens[i] for i, kind in enumerate(v.types) if kind in (CONTROL, USER_DEFINED)]
-    places: dict[str | None, int] = {token: index for index, token in enumerate(v.tokens)}
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in special])
     back = [places[tokenizer.id_to_token(index)] for index in range(tokenizer.get_vocab_size())]
 
