@@ -10,7 +10,7 @@ import pytest
 import torch
 
 SETTINGS: dict[str, Any] = {
-    "vocab_size": 288, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4,
+    "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256, "bos_token_id": 0, "eos_token_id": 1,
     "pad_token_id": 1,
 }  # fmt: skip
@@ -52,9 +52,3 @@ def nothing_left(tmp_path: Path) -> Iterator[Path]:
     out = tmp_path / "exports" / "out"
     yield out
     assert not out.parent.exists()
-
-
-def flip_exponent_bit(weight: torch.Tensor, at: int) -> None:
-    """Change the lowest bit of the exponent of one float32 weight: it doubles or halves."""
-    flat = weight.detach().view(-1).view(torch.int32)
-    flat[at] ^= 1 << 23

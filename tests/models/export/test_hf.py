@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,5 +188,3 @@ def test_a_plain_model_is_exported_too(model_folder: Path, tmp_path: Path, monke
     assert export(model_folder).folder == Path("tiny-hf")
     with pytest.raises(RunError, match="a whole model"):
         export(model_folder, to="peft")
-
-

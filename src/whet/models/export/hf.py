@@ -124,15 +124,16 @@ def _check_tied(work: Work, opened: Any, tied: bool) -> None:
 
 def _check_weights(work: Work, opened: Any, precision: str) -> None:
     """Every weight is bit for bit the run's, rounded to the precision. `work.model` has been rounded already."""
-    wanted = dict(work.model.named_parameters())
-    found = dict(opened.named_parameters())
+    wanted, found = (dict(model.named_parameters()) for model in (work.model, opened))
     work.gate.equal("weights, by name", sorted(wanted), sorted(found), f"{len(found)} tensors")
     for name, tensor in wanted.items():
-        expected = tensor.to(torch.float32)
-        if expected.shape != found[name].shape or not torch.equal(expected, found[name]):
-            where = (expected != found[name]).nonzero()[0].tolist() if expected.shape == found[name].shape else []
-            was, now = (float(t[tuple(where)]) if where else list(t.shape) for t in (expected, found[name]))
-            raise work.gate.differs(f"weight {name} at {where}", was, now)
+        expected = tensor.detach().float()
+        other = found[name].detach()
+        if expected.shape != other.shape:
+            raise work.gate.differs(f"weight {name}", list(expected.shape), list(other.shape))
+        if not torch.equal(expected, other):
+            at = tuple((expected != other).nonzero()[0].tolist())
+            raise work.gate.differs(f"weight {name} at {list(at)}", float(expected[at]), float(other[at]))
     work.gate.checks.append(gates.Check("weights", f"{sum(p.numel() for p in found.values()):,} equal in {precision}"))
 
 

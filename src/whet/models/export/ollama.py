@@ -70,7 +70,10 @@ def modelfile_of(tokenizer: Any, stop_ids: frozenset[int], add_bos: bool) -> Mod
     after, last = _cut(rest, _AGAIN)
     if begin != first or last != user_end or not between.startswith(user_end) or not asked.startswith(one):
         raise _no_words("what it writes around a turn depends on the turns beside it")
-    user = _shared_end(first, after)
+    _, assistant_end = _cut(write([_said("user", _ASKED), _said("assistant", _ANSWERED)], False), _ANSWERED)
+    user = after.removeprefix(assistant_end)
+    if not user or user == after or not first.endswith(user):
+        user = _shared_end(first, after)  # it ends the last turn otherwise than those before
     pieces = {
         "user": (user, user_end),
         "assistant": (between.removeprefix(user_end), after.removesuffix(user)),
