@@ -98,7 +98,7 @@ def tokenizer(kind: str, texts: list[str]) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    from whet.models.export.gguf_tokenizer import _LLAMA3, _QWEN2
+    from whet.models.export.gguf_tokenizer import PRE
     from whet.models.load import find
     from whet.recipe import ModelPart
 
@@ -113,9 +113,9 @@ def tokenizer(kind: str, texts: list[str]) -> Any:
         train.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
         trainer = trainers.BpeTrainer(vocab_size=3000, special_tokens=[*special, "<unk>", *bytes_of])
     else:
-        expression = {"qwen2": _QWEN2, "llama": _LLAMA3}.get(kind)
-        words = [pre_tokenizers.Split(Regex(expression), "isolated")] if expression else []
-        by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not expression)
+        (expression,) = PRE[{"qwen2": "qwen2", "llama": "llama-bpe"}.get(kind, "gpt-2")][0]
+        words = [pre_tokenizers.Split(Regex(expression), "isolated")] if kind in ("qwen2", "llama") else []
+        by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not words)
         train.pre_tokenizer = pre_tokenizers.Sequence([*words, by_byte])
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(vocab_size=3000, special_tokens=special, initial_alphabet=alphabet)

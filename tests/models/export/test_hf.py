@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from whet.errors import RecipeError, RunError
+from whet.methods import METHODS, Given
 from whet.models.export.formats import export
 from whet.recipe import check_recipe, recipe_yaml
 
@@ -134,6 +135,31 @@ def test_new_tokens_stay_tied(tiny_model: Any, model_folder: Path, tiny_tokenize
     base = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     assert not torch.equal(opened.lm_head.weight[7], base.lm_head.weight[7])
     assert torch.equal(opened.lm_head.weight[9], base.lm_head.weight[9])
+
+
+@pytest.mark.parametrize("kind", [kind for kind, method in METHODS.items() if method.merge is not None])
+def test_every_method_that_merges(kind: str, model_folder: Path, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    part = {"kind": kind} | {"trainable_tokens": {"token_indices": [5, 6]}, "oft": {"oft_block_size": 4}}.get(kind, {})
+    if kind == "boft":
+        part |= {"boft_block_size": 4}
+    recipe = check_recipe(
+        {"model": {"name": str(model_folder), "dtype": "float32"}, "data": "a.jsonl", "method": part}, "test"
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(recipe_yaml(recipe))
+    torch.manual_seed(3)
+    base = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    adapted = METHODS[kind].apply(base, recipe.method, Given(tiny_tokenizer(), total_steps=100))
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    METHODS[kind].save(adapted, run / "adapter")
+    tiny_tokenizer().save_pretrained(run / "adapter")
+    expected = logits(adapted.eval())
+    found = logits(AutoModelForCausalLM.from_pretrained(export(run).folder))
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_vllm(lora_run: Path, model_folder: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _new_folder(source: Source, to: Target, out: Path | str | None) -> Path:
     elif source.run:
         folder = Path(source.name).expanduser() / f"export-{to}"
     else:
-        folder = Path(f"{Path(source.name).name}-{to}")
+        folder = Path(f"{source.title}-{to}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError("it is not empty", where=f"--out {folder}", do="name another folder, or remove it")
     return folder

@@ -31,7 +31,7 @@ _TEKKEN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|\p{{N}}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_PRE: dict[str, tuple[list[str], bool]] = {
+PRE: dict[str, tuple[list[str], bool]] = {
     "gpt-2": ([_WORDS], False),
     "smollm": ([r"\p{N}", _WORDS], False),
     "qwen2": ([_QWEN2], False),
@@ -107,7 +107,7 @@ def encoder(vocabulary: Vocabulary) -> Callable[[str, bool], list[int]]:
     merged = [token for token, kind in zip(v.tokens, v.types, strict=True) if kind in (NORMAL, BYTE, UNKNOWN)]
     ids = {token: number for number, token in enumerate(merged)}  # without gaps, as `tokenizers` wants them
     if v.model == "gpt2":
-        expressions, whole_words = _PRE[v.pre]
+        expressions, whole_words = PRE[v.pre]
         merges = [(left, right) for left, right in (merge.split(" ") for merge in v.merges)]
         tokenizer = Tokenizer(models.BPE(ids, merges, ignore_merges=whole_words))
         splits = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in expressions]
@@ -166,7 +166,7 @@ def _pre_of(tree: dict[str, Any]) -> str:
     if normalizer != "NFC":
         raise _unknown(f"the normalizer {normalizer}")
     found = _expressions(tree["pre_tokenizer"])
-    for name, (expressions, _) in _PRE.items():
+    for name, (expressions, _) in PRE.items():
         if found == expressions:
             return name
     raise _unknown(f"a pre-tokenizer that splits by {found}")

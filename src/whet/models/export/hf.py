@@ -76,7 +76,7 @@ def serve_adapter_command(source: Source, folder: Path) -> str:
     config = read_json(folder / "adapter_config.json")
     rank = max([config["r"], *config.get("rank_pattern", {}).values()])
     limit = next((size for size in _LORA_RANKS if size >= rank), rank)
-    name = Path(source.name).name
+    name = source.title
     return (
         f"vllm serve {_base(source)} --enable-lora --max-lora-rank {limit} --lora-modules {name}={folder}"
         f" --chat-template {folder / 'chat_template.jinja'}"

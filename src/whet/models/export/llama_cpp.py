@@ -36,7 +36,7 @@ def write_gguf(work: Work, kind: GGUFType) -> Path:
     work.notes += check_config(work.model.config)
     rows = work.reference.vocabulary
     vocabulary = vocabulary_of(work.tokenizer, work.reference.stop_ids, rows)
-    gguf_file.write(path, work.model, vocabulary, Path(work.source.name).name, kind)
+    gguf_file.write(path, work.model, vocabulary, work.source.title, kind)
     _check(work, path, kind)
     return path
 
@@ -54,7 +54,7 @@ def write_ollama(work: Work, kind: GGUFType) -> None:
 def next_command(to: Target, source: Source, folder: Path) -> str:
     """What runs the exported model."""
     if to == "ollama":
-        return f"ollama create {Path(source.name).name.lower()} -f {folder / 'Modelfile'}"
+        return f"ollama create {source.title.lower()} -f {folder / 'Modelfile'}"
     return f"llama-cli -m {next(folder.glob('*.gguf'))}"
 
 

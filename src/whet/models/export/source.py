@@ -29,6 +29,11 @@ class Source:
     adapter: Path | None
     run: bool
 
+    @property
+    def title(self) -> str:
+        """The last part of its name, for what others list models by."""
+        return Path(self.name).expanduser().resolve().name
+
 
 @dataclass
 class Work:
