@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whet.models.export.formats import export
     from whet.models.load import load
     from whet.models.saved import open_run
     from whet.models.several import load_adapters
@@ -22,9 +23,22 @@ if TYPE_CHECKING:
     from whet.train.merge import merge
     from whet.train.run import Run, resume, train
 
-__all__ = ["Bottleneck", "Full", "LoRA", "Run", "load", "load_adapters", "merge", "open_run", "resume", "train"]
+__all__ = [
+    "Bottleneck",
+    "Full",
+    "LoRA",
+    "Run",
+    "export",
+    "load",
+    "load_adapters",
+    "merge",
+    "open_run",
+    "resume",
+    "train",
+]
 
 _PLACES: dict[str, tuple[str, str | None]] = {
+    "export": ("whet.models.export.formats", "export"),
     "load": ("whet.models.load", "load"),
     "open_run": ("whet.models.saved", "open_run"),
     "load_adapters": ("whet.models.several", "load_adapters"),

@@ -49,11 +49,17 @@ def open_sides(
     return sides, notes
 
 
-def open_run(folder: Path | str, *, base: bool = False, device: str | torch.device = "cpu") -> Loaded:
+def open_run(
+    folder: Path | str,
+    *,
+    base: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Loaded:
     """The model that a run made, with the tokenizer and the chat template that it was trained with.
 
     `folder` may also be a model's folder or name. `base` opens the model that the run started from instead, with the
-    run's tokenizer, so that both are asked the very same.
+    run's tokenizer, so that both are asked the very same. `dtype` is that of the weights; None: as the recipe says.
 
     Raises RunError for a run that is not finished (its checkpoints are not a result), one whose base is gone or does
     not fit its adapter, and for the base of something that is no run; ModelError as `whet.models.load.load` does.
@@ -64,17 +70,17 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
             raise RunError(
                 "a model, not a run: it has no base to compare with", where=str(folder), do="leave out --base"
             )
-        return load(str(folder), device=device)
+        return load(str(folder), dtype, device)
     recipe = load_recipe(run / "recipe.yaml")
     part = recipe.model
     result = result_of(run)
     if result.name == "model" and not base:
         # What was trained is saved whole, new tokens with it.
         saved = part.model_copy(update={"name": str(result), "revision": None, "new_tokens": []})
-        return replace(load(saved, device=device), name=str(folder))
+        return replace(load(saved, dtype, device), name=str(folder))
     if result.name == "adapter":
         check_adapter(result)
-    loaded = load_base(part, run, device)
+    loaded = load_base(part, run, device, dtype)
     tokenizer = tokenizer_of(result, part, loaded.model.config)
     if base:
         return replace(loaded, tokenizer=tokenizer)
@@ -100,10 +106,10 @@ def result_of(run: Path) -> Path:
     raise RunError(f"{what}, and there is neither adapter/ nor model/", where=str(run), do=f"whet train --resume {run}")
 
 
-def load_base(part: ModelPart, run: Path, device: str | torch.device) -> Loaded:
+def load_base(part: ModelPart, run: Path, device: str | torch.device, dtype: torch.dtype | None = None) -> Loaded:
     """The model that a run started from. Raises RunError where it cannot be loaded any more."""
     try:
-        return load(part, device=device)
+        return load(part, dtype, device)
     except ModelError as error:
         raise RunError(
             f"the model that this run started from cannot be loaded: {error.where or part.name}: {error.what}",
