@@ -56,7 +56,7 @@ def main() -> None:
     if args.answer:
         answer(*map(Path, args.answer))
         return
-    print(f"{'model':14} {'type':5} {'tokens equal':>16} {'logits':>9} {'greedy tokens equal':>20}")
+    print(f"{'model':14} {'type':5} {'tokens equal':>16} {'logits':>9} {'greedy tokens equal':>20} {'gap':>9}")
     with tempfile.TemporaryDirectory(prefix="whet-gguf-") as folder:
         runs = [args.run] if args.run else [lora_run(Path(folder)), *random_models(Path(folder))]
         failed = sum(not check(run, kind, args.llama_python, Path(folder)) for run in runs for kind in args.types)
@@ -176,9 +176,21 @@ def check(run: str, kind: str, python: str, folder: Path) -> bool:
     )
     pairs = list(zip(expected.answers, found["answers"], strict=True))
     greedy = [next((i for i in range(GREEDY) if one[i] != other[i]), GREEDY) for one, other in pairs]
+    gap = max((parting_gap(expected, number, *pair) for number, pair in enumerate(pairs)), default=0.0)
     tokens, said = f"{same} of {len(wanted)}", " ".join(map(str, greedy))
-    print(f"{Path(run).name:14} {kind:5} {tokens:>16} {logits:9.1e} {said:>20}", flush=True)
+    print(f"{Path(run).name:14} {kind:5} {tokens:>16} {logits:9.1e} {said:>20} {gap:9.1e}", flush=True)
     return same == len(wanted) and (kind != "f32" or (logits < FLOAT32 and min(greedy) == GREEDY))
+
+
+def parting_gap(expected: Any, number: int, wanted: list[int], found: list[int]) -> float:
+    """How much likelier the run has its own token than llama.cpp's where two answers part, as a share of the largest
+    logit; 0 where they do not."""
+    place = next((i for i in range(GREEDY) if wanted[i] != found[i]), None)
+    if place is None:
+        return 0.0
+    logits = expected.logits[number]
+    row = logits[len(expected.prompts[number]) + place - 1]
+    return float((row[wanted[place]] - row[found[place]]) / logits.abs().max())
 
 
 def asked(request: dict[str, Any], python: str, folder: Path) -> dict[str, Any]:
