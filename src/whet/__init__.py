@@ -13,20 +13,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whet.models.export.formats import export
     from whet.models.load import load
     from whet.models.saved import open_run
+    from whet.models.several import load_adapters
+    from whet.recipe import BottleneckPart as Bottleneck
     from whet.recipe import FullPart as Full
     from whet.recipe import LoRAPart as LoRA
+    from whet.train.merge import merge
     from whet.train.run import Run, resume, train
 
-__all__ = ["Full", "LoRA", "Run", "load", "open_run", "resume", "train"]
+__all__ = [
+    "Bottleneck",
+    "Full",
+    "LoRA",
+    "Run",
+    "export",
+    "load",
+    "load_adapters",
+    "merge",
+    "open_run",
+    "resume",
+    "train",
+]
 
 _PLACES: dict[str, tuple[str, str | None]] = {
+    "export": ("whet.models.export.formats", "export"),
     "load": ("whet.models.load", "load"),
     "open_run": ("whet.models.saved", "open_run"),
+    "load_adapters": ("whet.models.several", "load_adapters"),
     "train": ("whet.train", None),
     "resume": ("whet.train.run", "resume"),
+    "merge": ("whet.train.merge", "merge"),
     "Run": ("whet.train.run", "Run"),
+    "Bottleneck": ("whet.recipe", "BottleneckPart"),
     "LoRA": ("whet.recipe", "LoRAPart"),
     "Full": ("whet.recipe", "FullPart"),
 }

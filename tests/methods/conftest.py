@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from whet.methods import METHODS, Given
-from whet.recipe import MethodPart, SFTPart, TrainPart
+from whet.recipe import BottleneckPart, MethodPart, SFTPart, TrainPart
 from whet.rows import Row
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -86,3 +86,23 @@ def score() -> Callable[..., list[Any]]:
         return out
 
     return logps
+
+
+@pytest.fixture(scope="session")
+def adapted() -> Callable[..., Any]:
+    """adapted(model, variant, seed=None, **settings): `seed` gives the adapter random weights."""
+
+    def put_on(model: Any, variant: str = "pfeiffer", seed: int | None = None, **settings: Any) -> Any:
+        import torch
+
+        part = BottleneckPart(variant=variant, **({"reduction_factor": 4} | settings))
+        model = METHODS["bottleneck"].apply(model, part, Given())
+        if seed is not None:
+            draw = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                for p in model.parameters():
+                    if p.requires_grad:
+                        p.normal_(std=0.2, generator=draw)
+        return model
+
+    return put_on

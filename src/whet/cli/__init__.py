@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from whet.cli import chat, generate, preflight, recipe, runs, selftest, train
+from whet.cli import chat, export, generate, merge, preflight, recipe, runs, selftest, train
 from whet.errors import WhetError
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app.command("train")(train.train)
 app.command("preflight")(preflight.preflight)
 app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
+app.command("export")(export.export)
 app.add_typer(runs.app, name="runs")
+app.command("merge")(merge.merge)
 app.command("selftest")(selftest.selftest)
 app.add_typer(recipe.app, name="recipe")
 

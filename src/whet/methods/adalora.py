@@ -85,6 +85,7 @@ METHOD = Method(
     base=on_peft.base,
     save=on_peft.save,
     load=on_peft.load,
+    switch=on_peft.switch,
     merge=on_peft.merge,
     penalty=penalty,
     after_step=after_step,

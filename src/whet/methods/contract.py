@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,8 @@ class Method:
     apply(model, part, given)    -> the model with its trainable parameters, in float32; all else frozen
     base(model)                  -> context manager: the model answers as it did before, where that is possible
     save(model, folder)          -> the result, in peft's or Hugging Face's own format
-    load(model, folder)          -> a saved result on its base, to answer with (adapters only)
+    load(model, folder, name)    -> a saved result on its base, to answer with; beside others by name (adapters only)
+    switch(model, names)         -> answer with these of the loaded ones
     merge(model)                 -> a plain model that answers alike, where `facts.merges`
     rate(name, part, layers)     -> factor of the learning rate of a parameter, in a model of so many layers
     penalty(model)               -> what is added to the mean loss, or None
@@ -52,7 +53,8 @@ class Method:
     apply: Callable[[Any, Any, Given], Any]
     base: Callable[[Any], AbstractContextManager[None]]
     save: Callable[[Any, Path], None]
-    load: Callable[[Any, Path], Any] | None = None
+    load: Callable[..., Any] | None = None
+    switch: Callable[[Any, Sequence[str]], None] | None = None
     merge: Callable[[Any], Any] | None = None
     result: Literal["adapter", "model"] = "adapter"
     needs_float32: bool = False

@@ -115,6 +115,7 @@ METHOD = Method(
     base=base,
     save=save,
     load=on_peft.load,
+    switch=on_peft.switch,
     merge=on_peft.merge,
     rate=rate,
 )

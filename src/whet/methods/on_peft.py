@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -80,16 +80,20 @@ def base(model: Any) -> AbstractContextManager[None]:
     return model.disable_adapter()  # type: ignore[no-any-return]
 
 
-def save(model: Any, folder: Path) -> None:
+def save(model: Any, folder: Path, name: str = "default") -> None:
     """`adapter_config.json` and `adapter_model.safetensors`, as `PeftModel.from_pretrained` reads them."""
     # Not "auto": peft would then ask the hub for the base's configuration, to see whether the vocabulary grew.
     with warnings.catch_warnings(action="ignore"):
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(folder, selected_adapters=[name], save_embedding_layers=False)
+    if (folder / name).is_dir():  # peft's way with any name but `default`
+        for file in (folder / name).iterdir():
+            file.replace(folder / file.name)
+        (folder / name).rmdir()
 
 
-def load(model: Any, folder: Path) -> Any:
-    """The base with a saved adapter on it. Every weight of the adapter must find its place, and every place a weight:
-    peft alone would warn, and answer with half an adapter.
+def load(model: Any, folder: Path, name: str = "default") -> Any:
+    """The base with a saved adapter on it, beside those that are there; the first one is active. Every weight of the
+    adapter must find its place, and every place a weight: peft alone would warn, and answer with half an adapter.
 
     Raises RunError that names the first weight without a place.
     """
@@ -98,16 +102,30 @@ def load(model: Any, folder: Path) -> Any:
 
     try:
         with warnings.catch_warnings(action="ignore"):  # of missing weights, which are an error below
-            adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(model.device))
+            if isinstance(model, PeftModel):
+                model.load_adapter(str(folder), name, torch_device=str(model.device))
+                adapted = model
+            else:
+                adapted = PeftModel.from_pretrained(model, str(folder), name, torch_device=str(model.device))
     except Exception as error:  # peft's and torch's own, by the method and by what does not fit
         raise RunError(_line(error), where=str(folder)) from error
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         saved = set(file.keys())
-    places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    places = set(get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False))
     if astray := sorted(saved ^ places):
         only = "the adapter" if astray[0] in saved else "the model"
         raise RunError(f"{astray[0]} is only in {only}", where=str(folder))
     return adapted.eval()
+
+
+def switch(model: Any, names: Sequence[str]) -> None:
+    """Answer with these adapters; changes by several add up. Raises RunError where the method takes one at a time."""
+    if len(names) == 1:
+        model.set_adapter(names[0], inference_mode=True)
+        return
+    if model.active_peft_config.is_prompt_learning:
+        raise RunError(f"virtual tokens of {len(names)} adapters at once", do="switch to one of them")
+    model.base_model.set_adapter(list(names), inference_mode=True)
 
 
 def merge(model: Any) -> Any:

@@ -78,6 +78,7 @@ def _method(facts: Facts, config: Callable[[Any, Any, Given], Any], new_tokens: 
         base=on_peft.base,
         save=on_peft.save,
         load=on_peft.load,
+        switch=on_peft.switch,
         merge=on_peft.merge if facts.merges else None,
     )
 

@@ -42,7 +42,14 @@ def _method(facts: Facts, config: Callable[[Any, Any, Given], Any]) -> Method:
         on_peft.refuse_new_tokens(given, part.kind)
         return on_peft.adapt(model, config(model, part, given))
 
-    return Method(facts=facts, apply=apply, base=on_peft.base, save=on_peft.save, load=on_peft.load)
+    return Method(
+        facts=facts,
+        apply=apply,
+        base=on_peft.base,
+        save=on_peft.save,
+        load=on_peft.load,
+        switch=on_peft.switch,
+    )
 
 
 PREFIX = _method(Facts("keys and values of virtual tokens in every layer", "arXiv 2101.00190"), _prefix)

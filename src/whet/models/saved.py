@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from whet.errors import ModelError, RunError
-from whet.methods import METHODS
+from whet.methods import METHODS, Method
 from whet.models.load import Loaded, load, load_tokenizer, read_tokenizer
 from whet.models.safety import check_adapter
 from whet.recipe import ModelPart, load_recipe
@@ -18,16 +20,13 @@ from whet.recipe import ModelPart, load_recipe
 
 @dataclass(frozen=True)
 class Side:
-    """A model that answers, by its name. `adapter_off`: the run's model without its adapter, which is its base."""
+    """A model that answers, by its name. `answering()` is to be around every answer of this side: the base of an
+    adapter is the run's own model with the adapter off."""
 
     name: str
     model: Any
     tokenizer: Any
-    adapter_off: bool = False
-
-    def answering(self) -> AbstractContextManager[None]:
-        """Around every answer of this side."""
-        return self.model.disable_adapter() if self.adapter_off else nullcontext()
+    answering: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def open_sides(
@@ -40,8 +39,9 @@ def open_sides(
     loaded = open_run(folder, device=device)
     sides = [Side(loaded.name, loaded.model, loaded.tokenizer)]
     notes = loaded.notes
-    if base and hasattr(loaded.model, "disable_adapter"):
-        sides.insert(0, Side("base", loaded.model, loaded.tokenizer, adapter_off=True))
+    method = method_of(folder) if base else None
+    if method is not None and result_of(Path(folder).expanduser()).name == "adapter":
+        sides.insert(0, Side("base", loaded.model, loaded.tokenizer, partial(method.base, loaded.model)))
     elif base:
         before = open_run(folder, base=True, device=device)
         sides.insert(0, Side("base", before.model, before.tokenizer))
@@ -49,11 +49,17 @@ def open_sides(
     return sides, notes
 
 
-def open_run(folder: Path | str, *, base: bool = False, device: str | torch.device = "cpu") -> Loaded:
+def open_run(
+    folder: Path | str,
+    *,
+    base: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Loaded:
     """The model that a run made, with the tokenizer and the chat template that it was trained with.
 
     `folder` may also be a model's folder or name. `base` opens the model that the run started from instead, with the
-    run's tokenizer, so that both are asked the very same.
+    run's tokenizer, so that both are asked the very same. `dtype` is that of the weights; None: as the recipe says.
 
     Raises RunError for a run that is not finished (its checkpoints are not a result), one whose base is gone or does
     not fit its adapter, and for the base of something that is no run; ModelError as `whet.models.load.load` does.
@@ -64,26 +70,32 @@ def open_run(folder: Path | str, *, base: bool = False, device: str | torch.devi
             raise RunError(
                 "a model, not a run: it has no base to compare with", where=str(folder), do="leave out --base"
             )
-        return load(str(folder), device=device)
+        return load(str(folder), dtype, device)
     recipe = load_recipe(run / "recipe.yaml")
     part = recipe.model
-    result = _result(run)
+    result = result_of(run)
     if result.name == "model" and not base:
         # What was trained is saved whole, new tokens with it.
         saved = part.model_copy(update={"name": str(result), "revision": None, "new_tokens": []})
-        return replace(load(saved, device=device), name=str(folder))
+        return replace(load(saved, dtype, device), name=str(folder))
     if result.name == "adapter":
         check_adapter(result)
-    loaded = _load_base(part, run, device)
-    tokenizer = _tokenizer(result, part, loaded.model.config)
+    loaded = load_base(part, run, device, dtype)
+    tokenizer = tokenizer_of(result, part, loaded.model.config)
     if base:
         return replace(loaded, tokenizer=tokenizer)
-    model = _with_adapter(loaded.model, result, part, recipe.method.kind)
+    model = with_adapter(loaded.model, result, part, recipe.method.kind)
     return Loaded(model, tokenizer, str(folder), result, loaded.notes)
 
 
-def _result(run: Path) -> Path:
-    """The folder of a run's result."""
+def method_of(folder: Path | str) -> Method | None:
+    """The method of a run; None for a model's folder or name. Raises RecipeError for a broken recipe."""
+    recipe = Path(folder).expanduser() / "recipe.yaml"
+    return METHODS[load_recipe(recipe).method.kind] if recipe.is_file() else None
+
+
+def result_of(run: Path) -> Path:
+    """The folder of a run's result. Raises RunError where there is none yet."""
     for result, file in ((run / "adapter", "adapter_config.json"), (run / "model", "config.json")):
         if (result / file).is_file():
             return result
@@ -94,9 +106,10 @@ def _result(run: Path) -> Path:
     raise RunError(f"{what}, and there is neither adapter/ nor model/", where=str(run), do=f"whet train --resume {run}")
 
 
-def _load_base(part: ModelPart, run: Path, device: str | torch.device) -> Loaded:
+def load_base(part: ModelPart, run: Path, device: str | torch.device, dtype: torch.dtype | None = None) -> Loaded:
+    """The model that a run started from. Raises RunError where it cannot be loaded any more."""
     try:
-        return load(part, device=device)
+        return load(part, dtype, device)
     except ModelError as error:
         raise RunError(
             f"the model that this run started from cannot be loaded: {error.where or part.name}: {error.what}",
@@ -105,19 +118,19 @@ def _load_base(part: ModelPart, run: Path, device: str | torch.device) -> Loaded
         ) from error
 
 
-def _tokenizer(result: Path, part: ModelPart, config: Any) -> Any:
+def tokenizer_of(result: Path, part: ModelPart, config: Any) -> Any:
     """The tokenizer saved with the result; the base's own where none was."""
     if (result / "tokenizer_config.json").is_file():
         return read_tokenizer(result, part, config)
     return load_tokenizer(part)
 
 
-def _with_adapter(model: Any, adapter: Path, part: ModelPart, kind: str) -> Any:
-    """The base with a run's adapter on it, every weight of it in its place."""
+def with_adapter(model: Any, adapter: Path, part: ModelPart, kind: str, name: str = "default") -> Any:
+    """The base with a run's adapter on it, every weight of it in its place. Raises RunError where it does not fit."""
     load_adapter = METHODS[kind].load
     assert load_adapter is not None, "a method whose result is an adapter can load one"
     try:
-        return load_adapter(model, adapter)
+        return load_adapter(model, adapter, name)
     except RunError as error:
         raise _unfit(adapter, part, error.what) from error
 
