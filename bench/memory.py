@@ -104,7 +104,7 @@ def _work(what: str, folder: Path) -> dict[str, Any]:
     elif kind == "run":
         from whet.train.run import run
 
-        run(_recipe(case, folder), quiet=True, loaded=_quantized(case, folder) if case.quantize else None)
+        run(_recipe(case, folder), quiet=True)
     elif kind == "imports":
         import torch
 
@@ -129,19 +129,6 @@ def _make(folder: Path) -> None:
     load_tokenizer(ModelPart()).save_pretrained(folder / "model")
     rows = [{"text": f"{number} " + "the cat sat on the mat and looked at the rain " * 120} for number in range(40)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def _quantized(case: Case, folder: Path) -> Any:
-    """The model with its linear layers in 4 bits."""
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    from whet.models.load import Loaded, load_tokenizer
-    from whet.recipe import ModelPart
-
-    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-    model = AutoModelForCausalLM.from_pretrained(folder / "model", quantization_config=config, dtype=torch.bfloat16)
-    return Loaded(model, load_tokenizer(ModelPart(name=str(folder / "model"))), str(folder / "model"), folder / "model")
 
 
 def _recipe(case: Case, folder: Path) -> Any:

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whet.api import train
     from whet.models.export.formats import export
     from whet.models.load import load
     from whet.models.saved import open_run
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from whet.recipe import FullPart as Full
     from whet.recipe import LoRAPart as LoRA
     from whet.train.merge import merge
-    from whet.train.run import Run, resume, train
+    from whet.train.run import Run, resume
 
 __all__ = [
     "Bottleneck",

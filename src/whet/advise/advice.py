@@ -13,8 +13,9 @@ from whet.advise.signs import Sign, measure
 from whet.advise.trial import open_engine
 from whet.errors import RunError
 from whet.models.load import load_config
-from whet.recipe import AutoPart, LoRAPart, Recipe, check_recipe
+from whet.recipe import AutoPart, LoRAPart, PrefixPart, Recipe, check_recipe
 from whet.train.preflight import check
+from whet.train.run import max_length_of
 from whet.train.schedule import Schedule
 
 SEEDS, STEPS = 3, 60
@@ -91,8 +92,13 @@ def advise(
         raise RunError("a pilot measures on held-out rows, and there is none", where="validation", do="set validation=0.1")
     parameters = found[0].forecast.counted.parameters
     ways = [way for way in ways_for(recipe, parameters) if _fits(way, found)]
-    result = run_pilot(chosen_base(recipe), ways, seeds, steps, say, done)
-    return Advice(result.recipe, result.reason, machine, found, signs, result)
+    # Virtual tokens take room of the model's longest length; every trial has the rows that leave it.
+    longest = max_length_of(recipe.model_copy(update={"method": PrefixPart()}), config)
+    part = recipe.train.model_copy(update={"max_length": longest})
+    result = run_pilot(recipe.model_copy(update={"method": LoRAPart(), "train": part}), ways, seeds, steps, say, done)
+    tree = result.recipe.model_dump(mode="json")
+    tree["train"] |= {"max_length": recipe.train.max_length}
+    return Advice(check_recipe(tree, "advise"), result.reason, machine, found, signs, result)
 
 
 def choose(
@@ -126,11 +132,6 @@ def by_memory(recipe: Recipe, found: list[Option], rows: int) -> tuple[Recipe, s
         return recipe, "the recipe's own LoRA fits this machine's memory"
     name = option.name.replace("r=16", f"r={r}")
     return check_recipe(tree, "advise"), f"{name} fits this machine's memory, and suits {rows:,} rows; no pilot was run"
-
-
-def chosen_base(recipe: Recipe) -> Recipe:
-    """The recipe with a concrete method in the place of `auto`, for trials to put theirs into."""
-    return recipe.model_copy(update={"method": LoRAPart()}) if recipe.method.kind == "auto" else recipe
 
 
 def _fits(way: Way, found: list[Option]) -> bool:

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from whet.methods import METHODS, Given
 from whet.models.language_model import LanguageModel, Path
+from whet.models.quantize import BLOCK
 from whet.recipe import MethodPart, Recipe
 from whet.rows import Row
 from whet.tokens.pack import Pack, pack_rows
@@ -59,7 +60,8 @@ class Counted:
     """Parameters of a model with a method on it.
 
     `weight_bytes` are of all parameters and buffers, of them `trained_bytes` of those trained. `linear_weights` are the
-    numbers in the frozen matrices that quantization takes (linear layers but the head), `linear_bytes` their bytes,
+    numbers in the frozen matrices that quantization takes (linear layers but the head, of inputs that are
+    whole blocks), `linear_bytes` their bytes,
     `largest_linear` the numbers in the largest. `layer_bytes` is the largest layer's share, `root_bytes` what is in
     none.
     """
@@ -227,6 +229,7 @@ def _count(model: Any, parameters: int) -> Counted:
         module.weight
         for module in model.modules()
         if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
+        and module.in_features % BLOCK == 0
     ]
     layers: dict[str, int] = {}
     for name, p in model.named_parameters():

@@ -26,6 +26,8 @@ from whet.advise.dry_run import Counted, Held, build, step
 from whet.models.load import frozen_dtype
 from whet.recipe import Recipe
 
+PARTS = ("weights", "gradients", "optimizer", "activations", "head", "workspace", "holes", "checkpoint", "process")
+
 SHARDINGS = ("plain", "zero1", "zero2", "zero3", "fsdp")
 """How several devices share a model. `plain` keeps all of it on each (DDP)."""
 
@@ -120,8 +122,7 @@ def put_together(
     if device == "cpu":
         moments["checkpoint"] = fixed | {"checkpoint": 3 * counted.trained_bytes // (devices if stage else 1)}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
-    order = ("weights", "gradients", "optimizer", "activations", "head", "workspace", "holes", "checkpoint", "process")
-    return Forecast({k: moments[moment][k] for k in order if k in moments[moment]}, moment, counted, tokens)
+    return Forecast({k: moments[moment][k] for k in PARTS if k in moments[moment]}, moment, counted, tokens)
 
 
 def weight_bytes(recipe: Recipe, counted: Counted) -> int:

@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from whet.cli import chat, export, generate, merge, preflight, recipe, runs, selftest, train
+from whet.cli import advise, chat, export, generate, merge, preflight, recipe, runs, selftest, train
 from whet.errors import WhetError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("advise")(advise.advise)
 app.command("preflight")(preflight.preflight)
 app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)

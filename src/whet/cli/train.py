@@ -35,7 +35,7 @@ def train(
     if dry_run:
         _plan(recipe)
         return
-    from whet.train.run import run
+    from whet.api import run
 
     run(recipe, quiet=quiet)
 

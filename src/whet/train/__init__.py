@@ -2,4 +2,4 @@
 
 from whet.entrance import callable_room
 
-callable_room(__name__, "whet.train.run", "train")
+callable_room(__name__, "whet.api", "train")

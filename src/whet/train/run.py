@@ -69,24 +69,17 @@ class Rows:
     max_length: int
 
 
-def train(model: str | Loaded, data: str | list[str], *, quiet: bool = False, **settings: Any) -> Run:
-    """Train from Python: `train("whet-tiny", "my.jsonl", method=whet.LoRA(r=8), train={"epochs": 1}, output="runs/a")`.
-
-    `settings` are the recipe's keys, as parts or plain dictionaries. Raises what `run` raises.
-    """
-    tree = {
-        key: value.model_dump(exclude_unset=True) | ({"kind": value.kind} if hasattr(value, "kind") else {})
-        if isinstance(value, Part)
-        else value
-        for key, value in settings.items()
-    }
-    name = model if isinstance(model, str) else model.name
-    recipe = check_recipe({"model": name, "data": data, **tree}, where="whet.train")
-    return run(recipe, quiet, None if isinstance(model, str) else model)
-
-
 def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Run:
-    """Train as the recipe says, in a new run folder. `loaded` is used instead of the recipe's model where given."""
+    """Train as the recipe says, in a new run folder. `loaded` is used instead of the recipe's model where given.
+
+    Raises RecipeError for `method: auto`, which `whet.api.run` resolves first.
+    """
+    if recipe.method.kind == "auto":
+        raise RecipeError(
+            "auto is no method yet: it must be resolved first",
+            where="method.kind",
+            do="whet.train(...) and `whet train` do that; or take the recipe that `whet advise` writes",
+        )
     folder = free_folder(recipe)
     return _run(recipe, folder, quiet, loaded, resumed=False)
 
