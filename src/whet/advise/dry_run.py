@@ -228,7 +228,9 @@ def _count(model: Any, parameters: int) -> Counted:
     linear = [
         module.weight
         for module in model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and not module.weight.requires_grad
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and not module.weight.requires_grad
         and module.in_features % BLOCK == 0
     ]
     layers: dict[str, int] = {}
@@ -281,5 +283,3 @@ def _shallow(config: Any, layers: int) -> Any:
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]
     return short
-
-

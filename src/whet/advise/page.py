@@ -127,9 +127,7 @@ def plots_of(pilot: Pilot) -> list[Plot]:
     return [_plot(pilot, *each) for each in against]
 
 
-def _plot(
-    pilot: Pilot, key: str, title: str, of: Callable[[Line], Interval], written: Callable[[float], str]
-) -> Plot:
+def _plot(pilot: Pilot, key: str, title: str, of: Callable[[Line], Interval], written: Callable[[float], str]) -> Plot:
     low = min(line.loss.mean for line in pilot.lines)
     # A way that is far off would press the others together; where it lies is in the table.
     shown = [line for line in pilot.lines if line.loss.mean < 4 * low + 0.5]
@@ -152,4 +150,3 @@ def _plot(
         FigureCanvasSVG(drawing).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     alt = "; ".join(f"{line.name}: {written(of(line).mean)}, loss {line.loss.mean:.3f}" for line in shown)
     return Plot(f"Held-out loss and {title.lower()}", alt, [], [("", inline(text.getvalue(), f"pilot-{key}"))])
-

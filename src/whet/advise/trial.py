@@ -134,9 +134,7 @@ def with_demonstrations(
     return found, used / max(1, len(found))
 
 
-def _train(
-    engine: Engine, rows: Sequence[Row], recipe: Recipe, seed: int, steps: int
-) -> tuple[float, list[float]]:
+def _train(engine: Engine, rows: Sequence[Row], recipe: Recipe, seed: int, steps: int) -> tuple[float, list[float]]:
     """Seconds and losses of the steps."""
     part = recipe.train.model_copy(update={"seed": seed, "max_steps": max(1, steps)})
     schedule, losses, began = Schedule(len(rows), part), [], time.perf_counter()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
 
 import typer
 
-from whet.cli import advise, chat, export, generate, merge, preflight, recipe, runs, selftest, train
+from whet.cli import advise, chat, export, generate, merge, methods, preflight, recipe, runs, selftest, train
 from whet.errors import WhetError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.add_typer(runs.app, name="runs")
+app.command("methods")(methods.methods)
 app.command("merge")(merge.merge)
 app.command("selftest")(selftest.selftest)
 app.add_typer(recipe.app, name="recipe")
@@ -41,6 +43,8 @@ def options(
 
 def main() -> None:
     """Run the command line. A WhetError is printed without a traceback, and the process exits with its code (2)."""
+    # bitsandbytes tells, whoever imports it, of a kernel for CPUs that it would fetch from the hub
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft asks transformers by a name that is about to change; nothing for the user to do about it
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -33,6 +34,5 @@ def schema(
     table = Table("key", "kind", "default", "meaning", box=None, pad_edge=False)
     for setting in settings():
         table.add_row(setting.key, setting.kind, setting.default, setting.meaning)
-    console = Console()
     # A pipe has no width, and the 80 columns that rich takes it for would fold keys and defaults.
-    console.print(table, width=None if console.is_terminal else 200)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -23,6 +23,7 @@ def adapt(model: Any, config: Any) -> Any:
     from peft import get_peft_model
 
     wanted = getattr(config, "target_modules", None)
+    known = ", ".join(module_names(model))  # before peft adds its own
     _check_saved_whole(model, getattr(config, "modules_to_save", None) or ())
     try:
         with warnings.catch_warnings(action="ignore"):  # of tied weights and the like, which the export's gate checks
@@ -32,7 +33,7 @@ def adapt(model: Any, config: Any) -> Any:
         raise RecipeError(
             f"peft cannot put {str(config.peft_type.value).lower()} on {wanted or 'this model'!r}: {_line(error)}",
             where="method.target_modules" if "target" in str(error).lower() else "method",
-            do=f"the model's modules are {', '.join(module_names(model))}",
+            do=f"the model's modules are {known}",
         ) from None
     for parameter in adapted.parameters():
         if parameter.requires_grad:
