@@ -87,7 +87,9 @@ def _compare(folder: str, case: Case, bare: int) -> dict[str, Any]:
 
 def _process(folder: str, what: str) -> dict[str, Any]:
     command = [sys.executable, "-W", "ignore", __file__, "--work", folder, "--do", what]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
     if done.returncode:
         sys.exit(f"{what} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
@@ -125,7 +127,9 @@ def _make(folder: Path) -> None:
     from whet.recipe import ModelPart
 
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(**SHAPE), dtype=torch.bfloat16).save_pretrained(folder / "model")
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(**SHAPE), dtype=torch.bfloat16).save_pretrained(
+        folder / "model"
+    )
     load_tokenizer(ModelPart()).save_pretrained(folder / "model")
     rows = [{"text": f"{number} " + "the cat sat on the mat and looked at the rain " * 120} for number in range(40)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

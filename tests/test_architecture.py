@@ -64,7 +64,9 @@ def test_the_reader_of_imports_sees_every_form() -> None:
     assert imported_rooms(source) == {"data", "tokens", "train"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["advise", "--help"], ["runs", "--help"], ["recipe", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["advise", "--help"], ["runs", "--help"], ["recipe", "--help"]]
+)
 def test_help_does_not_import_torch(words: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['whet', *{words}]\n"

@@ -1,4 +1,4 @@
-"""Advice on a recipe: what fits, what the rows look like, and (with a pilot) what works; and `method: auto` resolved."""
+"""Advice on a recipe: what fits, what the rows look like, with a pilot what works; and `method: auto` resolved."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def advise(
     if not pilot:
         return Advice(chosen, reason, machine, found, signs)
     if not rows.prepared.validation:
-        raise RunError("a pilot measures on held-out rows, and there is none", where="validation", do="set validation=0.1")
+        raise RunError(
+            "a pilot measures on held-out rows, and there is none", where="validation", do="set validation=0.1"
+        )
     parameters = found[0].forecast.counted.parameters
     ways = [way for way in ways_for(recipe, parameters) if _fits(way, found)]
     # Virtual tokens take room of the model's longest length; every trial has the rows that leave it.
@@ -136,5 +138,7 @@ def by_memory(recipe: Recipe, found: list[Option], rows: int) -> tuple[Recipe, s
 
 def _fits(way: Way, found: list[Option]) -> bool:
     """Whether a way's kind of method fits as the recipe stands (ways that train nothing always do)."""
-    same = [option for option in found if option.recipe.method.kind == way.method["kind"] and option.sharding == "plain"]
+    same = [
+        option for option in found if option.recipe.method.kind == way.method["kind"] and option.sharding == "plain"
+    ]
     return not way.rates or not same or any(option.fits for option in same)

@@ -41,7 +41,7 @@ class Way:
 _NOTHING = {"kind": "lora", "r": 1}
 """A LoRA that is not trained changes nothing: it carries the base through the engine."""
 
-_WAYS: list[tuple[str, dict[str, Any], float]] = [
+WAYS_THAT_TRAIN: list[tuple[str, dict[str, Any], float]] = [
     ("prefix", {"kind": "prefix"}, 3e-3),
     ("lora r=4", {"kind": "lora", "r": 4}, 3e-4),
     ("lora r=16", {"kind": "lora", "r": 16}, 3e-4),
@@ -58,7 +58,7 @@ def ways_for(recipe: Recipe, parameters: int) -> list[Way]:
     sqrt(1e9 / parameters). That is a rule of thumb, and which was used is in the table.
     """
     ways = [Way("zero-shot", _NOTHING), Way("few-shot", _NOTHING, shots=SHOTS)]
-    for name, method, usual in _WAYS:
+    for name, method, usual in WAYS_THAT_TRAIN:
         if method["kind"] in METHODS and (METHODS[method["kind"]].facts.quantizes or not recipe.model.quantize):
             middle = usual * (1e9 / max(parameters, 1)) ** 0.5
             ways.append(Way(name, method, tuple(float(f"{middle * factor:.1g}") for factor in (1 / 3, 1, 3))))
@@ -109,7 +109,9 @@ def run_pilot(
     Raises RunError where no way could be run, or no row is held out.
     """
     if recipe.validation == 0:
-        raise RunError("a pilot measures on held-out rows", where="validation=0", do="set validation=0.1, or name a file")
+        raise RunError(
+            "a pilot measures on held-out rows", where="validation=0", do="set validation=0.1, or name a file"
+        )
     total = sum(seeds + max(0, len(way.rates) - 1) if way.trains or way.shots else 1 for way in ways)
     measured: dict[str, list[Result]] = {}
     rates: dict[str, float | None] = {}
@@ -235,9 +237,7 @@ def line_of(name: str, results: list[Result], rate: float | None, behind: Interv
     )
 
 
-def _fallback(
-    recipe: Recipe, ways: list[Way], contenders: list[Contender], rates: dict[str, float | None]
-) -> Recipe:
+def _fallback(recipe: Recipe, ways: list[Way], contenders: list[Contender], rates: dict[str, float | None]) -> Recipe:
     """Where training gains nothing that can be measured: the recipe of the cheapest good way that trains."""
     training = [each for each in contenders if rates[each.name] is not None]
     if not training:
@@ -249,7 +249,9 @@ def _fallback(
 def _reason(chosen: Contender, best: Contender, behind: Interval) -> str:
     """Why, in a line."""
     if chosen is best:
-        return f"{chosen.name} has the lowest held-out loss ({best.loss:.3f} nats a token), and nothing cheaper reaches it"
+        return (
+            f"{chosen.name} has the lowest held-out loss ({best.loss:.3f} nats a token), and nothing cheaper reaches it"
+        )
     return (
         f"{chosen.name} is the cheapest that is not worse than the best ({best.name}, {best.loss:.3f} nats a token) "
         f"beyond the noise: {behind.mean:+.3f}, 95 % interval {behind.low:+.3f} to {behind.high:+.3f}"

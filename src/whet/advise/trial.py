@@ -134,9 +134,7 @@ def with_demonstrations(
     return found, used / max(1, len(found))
 
 
-def _train(
-    engine: Engine, rows: Sequence[Row], recipe: Recipe, seed: int, steps: int
-) -> tuple[float, list[float]]:
+def _train(engine: Engine, rows: Sequence[Row], recipe: Recipe, seed: int, steps: int) -> tuple[float, list[float]]:
     """Seconds and losses of the steps."""
     part = recipe.train.model_copy(update={"seed": seed, "max_steps": max(1, steps)})
     schedule, losses, began = Schedule(len(rows), part), [], time.perf_counter()
@@ -183,7 +181,7 @@ def _one(example: Example, rows: Rows, recipe: Recipe) -> Row | None:
 
 
 def _after(example: Example, demonstrations: Sequence[Example]) -> Example:
-    """The example's conversation behind the demonstrations', of which nothing is learnt; a system prompt stays first."""
+    """The example's conversation behind the demonstrations', nothing of which is learnt; a system prompt is first."""
     system = [m for m in example.messages[:1] if m["role"] == "system"]
     before = [
         {**m, "weight": 0} if m["role"] == "assistant" else m

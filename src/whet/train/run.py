@@ -27,7 +27,7 @@ from whet.methods import METHODS, Given
 from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer, quietly
 from whet.models.probe import probe
-from whet.recipe import DataPart, Part, Recipe, check_recipe, load_recipe
+from whet.recipe import DataPart, Recipe, load_recipe
 from whet.rows import Example, Row
 from whet.tokens.template import Renderer
 from whet.train.checkpoint import (

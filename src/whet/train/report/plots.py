@@ -135,9 +135,7 @@ def _loss_plot(run: RunFolder) -> Plot | None:
         axes.plot(held_steps, held_losses, "o-", linewidth=1.5, gid="held-out", **style, zorder=3)
         if best in held_steps:
             at = (best, held_losses[list(held_steps).index(best)])
-            axes.annotate(
-                f"best {figure(at[1])}", at, (0, 13), textcoords="offset points", ha="center", color=HELD_OUT
-            )
+            axes.annotate(f"best {figure(at[1])}", at, (0, 13), textcoords="offset points", ha="center", color=HELD_OUT)
 
     legend, alt = [], []
     if len(steps_P):
