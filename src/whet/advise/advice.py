@@ -1,4 +1,4 @@
-"""Advice on a recipe: what fits, what the rows look like, and (with a pilot) what works; and `method: auto` resolved."""
+"""Advice on a recipe: what fits, what the rows look like, with a pilot what works; and `method: auto` resolved."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM
 
 from whet.methods import METHODS, Given
+from whet.models.head import CHUNK_BYTES
 from whet.models.language_model import LanguageModel, Path
 from whet.models.quantize import BLOCK
 from whet.recipe import MethodPart, Recipe
@@ -40,8 +41,8 @@ class Held:
     """Bytes held at the fullest moment of forward and backward, beside weights and the optimiser's moments.
 
     `gradients` of trained parameters; `activations`, made in forward and kept for backward; `head`, the chunk of logits
-    and what is kept of it; `workspace`, what backward (or a layer that is computed again) needs for the moment. `passing` is not held: the bytes that
-    forward makes and frees again, which leave their mark on the heap.
+    and what is kept of it; `workspace`, what backward (or a layer that is computed again) needs for the moment.
+    `passing` is not held: bytes that forward makes and frees again, which leave their mark on the heap.
     """
 
     gradients: int = 0
@@ -94,9 +95,16 @@ def step(config: Any, recipe: Recipe, lengths: list[int], dtype: torch.dtype, co
     """What forward and backward of one pack hold. `lengths` are its rows', all but the first token learnt (the most a
     row can hold). `dtype` is the frozen weights', `compute` what products are computed in.
 
-    Raises RuntimeError (and its children) for models that branch on numbers, which such tensors do not have.
+    A model that branches on numbers, as mixtures of experts do, cannot be run on tensors without any; it is estimated.
     """
     pack = pack_rows([_row(length) for length in lengths], sum(lengths), share=False)[0]
+    try:
+        return _extrapolated(config, recipe, pack, dtype, compute)
+    except RuntimeError:
+        return _estimated(config, recipe, pack, compute)
+
+
+def _extrapolated(config: Any, recipe: Recipe, pack: Pack, dtype: torch.dtype, compute: torch.dtype) -> Held:
     layers = _layers(config)
     if layers <= FEW_LAYERS or not _alike(config):
         return _step(config, recipe, pack, dtype, compute)
@@ -105,6 +113,16 @@ def step(config: Any, recipe: Recipe, lengths: list[int], dtype: torch.dtype, co
     times = (layers - FEW_LAYERS) / (FEW_LAYERS - FEW_LAYERS // 2)
     parts = {f.name: (getattr(more, f.name), getattr(less, f.name)) for f in fields(Held)}
     return Held(**{name: round(a + times * (a - b)) for name, (a, b) in parts.items()})
+
+
+def _estimated(config: Any, recipe: Recipe, pack: Pack, compute: torch.dtype) -> Held:
+    """Inputs of a layer's products, norms and activations, as the engine reckons when it sizes packs on a GPU."""
+    text = config.get_text_config()
+    width, inner = int(text.hidden_size), int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
+    inner *= int(getattr(text, "num_experts_per_tok", None) or 1)
+    kept = 2 * width if recipe.train.gradient_checkpointing else 14 * width + 4 * inner
+    activations = pack.computed_tokens * _layers(config) * kept * compute.itemsize
+    return Held(activations=activations, head=4 * CHUNK_BYTES, passing=2 * activations)
 
 
 def _step(config: Any, recipe: Recipe, pack: Pack, dtype: torch.dtype, compute: torch.dtype) -> Held:
@@ -128,7 +146,8 @@ def _run(config: Any, recipe: Recipe, pack: Pack, dtype: torch.dtype, compute: t
             total = -language_model(pack).sum()  # what an objective adds to it is a number a target
             live.phase = "workspace"
             total.backward()
-    return live.held()
+        held: Held = live.held()
+    return held
 
 
 _PARTS = ("gradients", "activations", "head", "workspace")

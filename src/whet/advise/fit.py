@@ -83,10 +83,12 @@ def refuse(recipe: Recipe, found: Sequence[Option], machine: Machine) -> ModelEr
     """The error for a model that no method fits, with what would."""
     least = min(found, key=lambda option: option.forecast.total)
     forecast, room = least.forecast, int(machine.bytes_each * MARGIN)
-    largest = max(option.largest_pack for option in found)
+    largest = forecast.largest_pack(room)
     advice = []
     if largest >= 64:
-        advice.append(f"train.max_length and train.pack_tokens of {largest:,} would fit with {least.name}")
+        advice.append(
+            f"rows and packs of {largest:,} tokens would fit with {least.name} (train.max_length, train.pack_tokens)"
+        )
     fixed = forecast.parts.get("weights", 0)
     rest = forecast.total - fixed
     a_weight = fixed / forecast.counted.parameters

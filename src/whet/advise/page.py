@@ -42,12 +42,13 @@ def write(advice: Advice, folder: Path) -> None:
     css = files("whet.train.report").joinpath("report.css").read_text(encoding="utf-8")
     text = files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+    takes = advice.pilot.recommended if advice.pilot else advice.recipe.method.kind
     tables = [("Signs in the rows", sign_rows(advice)), ("Memory", memory_rows(advice))]
     if advice.pilot is not None:
         tables.insert(0, ("The pilot", pilot_rows(advice.pilot)))
     html = page.render(
         css=css,
-        headline=f"{advice.recipe.model.name}: {advice.pilot.recommended if advice.pilot else advice.recipe.method.kind}",
+        headline=f"{advice.recipe.model.name}: {takes}",
         reason=advice.reason,
         notices=advice.pilot.notes if advice.pilot else [],
         plots=plots_of(advice.pilot) if advice.pilot else [],
@@ -99,11 +100,12 @@ def pilot_rows(pilot: Pilot) -> Rows:
 
 def _pilot_row(line: Line, pilot: Pilot, labels: bool) -> list[str]:
     mark = " *" if line.name == pilot.recommended else ""
+    behind = f"{line.behind.mean:+.3f} ({line.behind.low:+.3f} to {line.behind.high:+.3f})"
     shots = f" ({line.shots:.1f})" if line.shots else ""
     row = [
         line.name + shots + mark, count(line.trained), scientific(line.learning_rate) if line.learning_rate else "",
         _within(line.loss, "{:.3f}".format), _within(line.bits, "{:.3f}".format),
-        "" if line.name == pilot.best else f"{line.behind.mean:+.3f} ({line.behind.low:+.3f} to {line.behind.high:+.3f})",
+        "" if line.name == pilot.best else behind,
         _within(line.seconds, duration) if line.learning_rate else "", _within(line.peak_bytes, size),
     ]  # fmt: skip
     if labels:

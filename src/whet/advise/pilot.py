@@ -41,7 +41,7 @@ class Way:
 _NOTHING = {"kind": "lora", "r": 1}
 """A LoRA that is not trained changes nothing: it carries the base through the engine."""
 
-_WAYS: list[tuple[str, dict[str, Any], float]] = [
+WAYS_THAT_TRAIN: list[tuple[str, dict[str, Any], float]] = [
     ("prefix", {"kind": "prefix"}, 3e-3),
     ("lora r=4", {"kind": "lora", "r": 4}, 3e-4),
     ("lora r=16", {"kind": "lora", "r": 16}, 3e-4),
@@ -58,7 +58,7 @@ def ways_for(recipe: Recipe, parameters: int) -> list[Way]:
     sqrt(1e9 / parameters). That is a rule of thumb, and which was used is in the table.
     """
     ways = [Way("zero-shot", _NOTHING), Way("few-shot", _NOTHING, shots=SHOTS)]
-    for name, method, usual in _WAYS:
+    for name, method, usual in WAYS_THAT_TRAIN:
         if method["kind"] in METHODS and (METHODS[method["kind"]].facts.quantizes or not recipe.model.quantize):
             middle = usual * (1e9 / max(parameters, 1)) ** 0.5
             ways.append(Way(name, method, tuple(float(f"{middle * factor:.1g}") for factor in (1 / 3, 1, 3))))

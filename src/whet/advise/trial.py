@@ -181,7 +181,7 @@ def _one(example: Example, rows: Rows, recipe: Recipe) -> Row | None:
 
 
 def _after(example: Example, demonstrations: Sequence[Example]) -> Example:
-    """The example's conversation behind the demonstrations', of which nothing is learnt; a system prompt stays first."""
+    """The example's conversation behind the demonstrations', nothing of which is learnt; a system prompt is first."""
     system = [m for m in example.messages[:1] if m["role"] == "system"]
     before = [
         {**m, "weight": 0} if m["role"] == "assistant" else m

@@ -1,8 +1,8 @@
 """Trials in processes of their own, so that one's memory is not another's.
 
-`Workers` starts one process that imports everything and computes nothing; for each trial it forks a child, which has the
-libraries at once and whose peak memory is the trial's alone. Trials and results go over its standard streams, a line of
-JSON each.
+`Workers` starts one process that imports everything and computes nothing; for each trial it forks a child, which has
+the libraries at once and whose peak memory is the trial's alone. Trials and results go over its standard streams, a
+line of JSON each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Workers:
     """Use as a context manager; the process ends with it."""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
 
@@ -47,7 +47,7 @@ class Workers:
         return result
 
 
-def _serve() -> None:
+def serve() -> None:
     """Fork a child for each line until there is no more. Whatever libraries print goes to the error stream."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -78,7 +78,3 @@ def _answer(trial: dict[str, Any], write: int) -> None:
         result = {"error": f"{type(error).__name__}: {error}"}
     with os.fdopen(write, "w") as pipe:
         pipe.write(json.dumps(result))
-
-
-if __name__ == "__main__":
-    _serve()

@@ -1,0 +1,114 @@
+"""Advice end to end on a few of the rows in the package, with the model in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import whet
+from whet.advise import trial
+from whet.advise.pilot import WAYS_THAT_TRAIN, run_pilot, ways_for
+from whet.errors import RecipeError, RunError
+from whet.recipe import Recipe, check_recipe, load_recipe
+
+LABELLED = [{"prompt": f"{word} number {i}: good or bad?", "completion": ("good", "bad")[i % 2]}
+            for i, word in enumerate(["case", "item", "thing"] * 10)]  # fmt: skip
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Recipe:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in LABELLED))
+    return check_recipe({"data": str(path), "validation": 0.2, "train": {"batch_size": 4}}, "test")
+
+
+def test_auto_by_memory_trains_says_why_and_can_be_resumed(tmp_path: Path) -> None:
+    settings = {"method": {"kind": "auto", "pilot": False}, "train": {"max_steps": 1, "batch_size": 2}, "samples": 0}
+    run = whet.train("whet-tiny", "quickstart#20", output=str(tmp_path / "run"), quiet=True, **settings)
+    assert load_recipe(run.folder / "recipe.yaml").method.kind == "lora"  # what resuming reads
+    told = json.loads((run.folder / "advice.json").read_text())
+    assert told["reason"].startswith("lora r=8")
+    assert {"full", "prefix"} <= {line["way"] for line in told["memory"]}
+    assert whet.resume(run.folder, quiet=True).folder == run.folder
+
+
+def test_the_loop_itself_refuses_auto() -> None:
+    from whet.train.run import run
+
+    with pytest.raises(RecipeError, match="must be resolved first"):
+        run(check_recipe({"data": "quickstart", "method": "auto"}, "test"))
+
+
+def test_a_pilot_measures_every_way_on_the_same_rows(labelled: Recipe) -> None:
+    ways = [way for way in ways_for(labelled, 7_000_000) if way.name in ("zero-shot", "few-shot", "lora r=4")]
+    said: list[str] = []
+    progress: list[tuple[int, int]] = []
+    found = run_pilot(labelled, ways, 1, 2, said.append, lambda done, of: progress.append((done, of)))
+    assert [line.name for line in found.lines] == ["zero-shot", "few-shot", "lora r=4"]
+    assert found.held_out == 6
+    zero, few, lora = found.lines
+    assert (zero.trained, few.shots) == (0, 4.0)
+    assert lora.trained > 0
+    assert lora.learning_rate in ways[2].rates
+    assert zero.accuracy is not None  # good or bad
+    assert 0 <= zero.accuracy.mean <= 1
+    assert progress[-1] == (5, 5)  # one, one, and three rates
+    assert found.recipe.method.kind == "lora"  # ready to train even where nothing gains
+    assert not said
+
+
+def test_labels_are_few_and_come_often(labelled: Recipe) -> None:
+    _, rows = trial.open_engine(labelled, 0)
+    assert trial.labels_of(rows) == ["bad", "good"]
+    _, rows = trial.open_engine(check_recipe({"data": "quickstart#20"}, "test"), 0)
+    assert trial.labels_of(rows) == []
+
+
+def test_demonstrations_come_before_and_only_the_rows_own_answer_is_learnt(labelled: Recipe) -> None:
+    _, rows = trial.open_engine(labelled, 0)
+    scored = trial.held_out(rows)
+    longer, shots = trial.with_demonstrations(scored, trial._demonstrations(labelled, 2, seed=0), rows, labelled)
+    assert shots == 2
+    for short, long in zip(scored, longer, strict=True):
+        assert len(long) > len(short)
+        assert long.ids[long.targets].tolist() == short.ids[short.targets].tolist()
+        assert "good or bad?" in rows.renderer.tokenizer.decode(long.ids[: len(long) - len(short)])
+
+
+def test_a_quantized_base_has_no_full_fine_tuning_in_its_pilot() -> None:
+    of = check_recipe({"data": "x", "model": {"quantize": "nf4"}}, "test")
+    assert "full" not in [way.name for way in ways_for(of, 10**9)]
+    assert {name for name, *_ in WAYS_THAT_TRAIN} >= {"full", "lora r=4"}
+
+
+def test_a_pilot_needs_held_out_rows(labelled: Recipe) -> None:
+    with pytest.raises(RunError, match="held-out"):
+        run_pilot(labelled.model_copy(update={"validation": 0.0}), [], 1, 1)
+
+
+def advise(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "whet", "advise", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_writes_recipe_figures_and_report(tmp_path: Path) -> None:
+    done = advise("data=quickstart#20", "--devices", "2", "--json", "--output", str(tmp_path / "advice"))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["machine"]["devices"] == 2
+    assert {line["sharding"] for line in told["memory"]} == {"plain", "zero1", "zero2", "zero3", "fsdp"}
+    assert told == json.loads((tmp_path / "advice" / "advice.json").read_text())
+    assert load_recipe(tmp_path / "advice" / "recipe.yaml").method.kind == "lora"
+    assert "<script" not in (tmp_path / "advice" / "report.html").read_text()
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    done = advise("data=quickstart#20", "--output", str(tmp_path))
+    assert done.returncode == 2
+    assert "not empty" in done.stderr
+    assert "Traceback" not in done.stderr
