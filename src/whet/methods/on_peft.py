@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from whet.errors import RecipeError, RunError
-from whet.methods.contract import Given
+from whet.methods.contract import Facts, Given, Method
 
 _MISFITS = (ValueError, RuntimeError, AssertionError, AttributeError, KeyError, TypeError)
 
@@ -39,6 +39,18 @@ def adapt(model: Any, config: Any) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return adapted
+
+
+def method(facts: Facts, config: Callable[[Any, Any, Given], Any], embeds: bool = False) -> Method:
+    """A method that is a config of peft's and nothing more. `config(model, part, given)` makes it; `embeds`: whether it
+    trains embeddings, so that new tokens may be added."""
+
+    def apply(model: Any, part: Any, given: Given) -> Any:
+        if not embeds:
+            refuse_new_tokens(given, part.kind)
+        return adapt(model, config(model, part, given))
+
+    return Method(facts, apply, base, save, load, switch=switch, merge=merge if facts.merges else None)
 
 
 def check_rank(model: Any, r: int, key: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from whet.errors import RecipeError
 from whet.methods import on_peft
-from whet.methods.contract import Facts, Given, Method
+from whet.methods.contract import Facts, Given
 from whet.methods.lora import embeddings, tied
 from whet.recipe import BOFTPart, IA3Part, LNTuningPart, OFTPart, TrainableTokensPart, VeRAPart
 
@@ -66,28 +65,13 @@ def norms(model: Any) -> list[str]:
     return sorted(found)
 
 
-def _method(facts: Facts, config: Callable[[Any, Any, Given], Any], new_tokens: bool = False) -> Method:
-    def apply(model: Any, part: Any, given: Given) -> Any:
-        if not new_tokens:
-            on_peft.refuse_new_tokens(given, part.kind)
-        return on_peft.adapt(model, config(model, part, given))
-
-    return Method(
-        facts=facts,
-        apply=apply,
-        base=on_peft.base,
-        save=on_peft.save,
-        load=on_peft.load,
-        switch=on_peft.switch,
-        merge=on_peft.merge if facts.merges else None,
-    )
-
-
-IA3 = _method(Facts("a factor for each key, value and inner unit", "arXiv 2205.05638", merges=True), _ia3)
-VERA = _method(Facts("two vectors around frozen random matrices", "arXiv 2310.11454", merges=True), _vera)
-OFT = _method(Facts("rotations of the weights, in blocks", "arXiv 2306.07280", merges=True), _oft)
-BOFT = _method(
+IA3 = on_peft.method(Facts("a factor for each key, value and inner unit", "arXiv 2205.05638", merges=True), _ia3)
+VERA = on_peft.method(Facts("two vectors around frozen random matrices", "arXiv 2310.11454", merges=True), _vera)
+OFT = on_peft.method(Facts("rotations of the weights, in blocks", "arXiv 2306.07280", merges=True), _oft)
+BOFT = on_peft.method(
     Facts("rotations as butterflies of small blocks", "arXiv 2311.06243", merges=True, quantizes=False), _boft
 )
-LN_TUNING = _method(Facts("the normalisation layers", "arXiv 2312.11420", merges=True, private=True), _ln_tuning)
-TRAINABLE_TOKENS = _method(Facts("the embeddings of chosen tokens", "peft", merges=True), _trainable_tokens, True)
+LN_TUNING = on_peft.method(Facts("the normalisation layers", "arXiv 2312.11420", merges=True, private=True), _ln_tuning)
+TRAINABLE_TOKENS = on_peft.method(
+    Facts("the embeddings of chosen tokens", "peft", merges=True), _trainable_tokens, embeds=True
+)

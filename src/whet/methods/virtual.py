@@ -7,11 +7,10 @@ of every row (`whet.models.virtual`), so rows stay packed and layers may be chec
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from whet.methods import on_peft
-from whet.methods.contract import Facts, Given, Method
+from whet.methods.contract import Facts, Given
 from whet.recipe import PrefixPart, PromptPart, PTuningPart
 
 
@@ -37,21 +36,6 @@ def _p_tuning(model: Any, part: PTuningPart, given: Given) -> Any:
     return PromptEncoderConfig(task_type="CAUSAL_LM", **on_peft.settings(part))
 
 
-def _method(facts: Facts, config: Callable[[Any, Any, Given], Any]) -> Method:
-    def apply(model: Any, part: Any, given: Given) -> Any:
-        on_peft.refuse_new_tokens(given, part.kind)
-        return on_peft.adapt(model, config(model, part, given))
-
-    return Method(
-        facts=facts,
-        apply=apply,
-        base=on_peft.base,
-        save=on_peft.save,
-        load=on_peft.load,
-        switch=on_peft.switch,
-    )
-
-
-PREFIX = _method(Facts("keys and values of virtual tokens in every layer", "arXiv 2101.00190"), _prefix)
-PROMPT = _method(Facts("embeddings of virtual tokens", "arXiv 2104.08691"), _prompt)
-P_TUNING = _method(Facts("virtual tokens made by a small network", "arXiv 2103.10385"), _p_tuning)
+PREFIX = on_peft.method(Facts("keys and values of virtual tokens in every layer", "arXiv 2101.00190"), _prefix)
+PROMPT = on_peft.method(Facts("embeddings of virtual tokens", "arXiv 2104.08691"), _prompt)
+P_TUNING = on_peft.method(Facts("virtual tokens made by a small network", "arXiv 2103.10385"), _p_tuning)

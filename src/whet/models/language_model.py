@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from torch import nn
 
 from whet.models.attention import NAME, Trie, attention_of, kernel_for
@@ -104,9 +103,22 @@ class LanguageModel(nn.Module):
             if dtype != torch.float32:
                 stack.enter_context(torch.autocast(self.device.type, dtype))
                 if self.model is not self._inner[0]:
-                    # peft would cast each input to its weights' float32, and autocast back again.
-                    stack.enter_context(disable_input_dtype_casting(self.model))
+                    stack.enter_context(_inputs_as_they_are(self.model))
             yield
+
+
+@contextmanager
+def _inputs_as_they_are(model: Any) -> Iterator[None]:
+    """peft would cast each input to its weights' float32, and autocast back again. (Its own context for this stumbles
+    over layers of trained tokens, which cast nothing.)"""
+    casting = [module for module in model.modules() if getattr(module, "cast_input_dtype_enabled", False)]
+    try:
+        for module in casting:
+            module.cast_input_dtype_enabled = False
+        yield
+    finally:
+        for module in casting:
+            module.cast_input_dtype_enabled = True
 
 
 def rectangle(pack: Pack) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

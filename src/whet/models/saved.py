@@ -55,11 +55,13 @@ def open_run(
     base: bool = False,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    whole: bool = False,
 ) -> Loaded:
     """The model that a run made, with the tokenizer and the chat template that it was trained with.
 
     `folder` may also be a model's folder or name. `base` opens the model that the run started from instead, with the
     run's tokenizer, so that both are asked the very same. `dtype` is that of the weights; None: as the recipe says.
+    `whole` opens a base that the recipe quantizes as it is.
 
     Raises RunError for a run that is not finished (its checkpoints are not a result), one whose base is gone or does
     not fit its adapter, and for the base of something that is no run; ModelError as `whet.models.load.load` does.
@@ -72,7 +74,7 @@ def open_run(
             )
         return load(str(folder), dtype, device)
     recipe = load_recipe(run / "recipe.yaml")
-    part = recipe.model
+    part = recipe.model.model_copy(update={"quantize": None}) if whole else recipe.model
     result = result_of(run)
     if result.name == "model" and not base:
         # What was trained is saved whole, new tokens with it.

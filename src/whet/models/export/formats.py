@@ -62,10 +62,12 @@ def export(
         llama_cpp.check_source(source)
     folder = _new_folder(source, to, out)
     with quietly(), _whole(folder) as temporary:
-        opened = open_run(run, dtype=torch.float32)
+        opened = open_run(run, dtype=torch.float32, whole=True)
         reference = look(opened.model, opened.tokenizer)
         gate = Gate(source.name)
         work = Work(source, temporary, gate, reference, opened.model, opened.tokenizer, list(opened.notes))
+        if source.part.quantize:
+            work.notes.append(f"trained on an {source.part.quantize} base; what is exported stands on the whole one")
         del opened
         _write(work, to, merge, dtype or "auto", gguf_type or "f16")
     return Exported(folder, _next(source, to, merge, folder), gate.checks, work.notes)

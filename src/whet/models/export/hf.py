@@ -51,7 +51,7 @@ def write_adapter(work: Work) -> None:
         shutil.copyfile(source.adapter / name, work.folder / name)
     work.tokenizer.save_pretrained(work.folder)
     work.model = None  # before the base is loaded a second time
-    base = open_run(source.name, base=True, dtype=torch.float32).model
+    base = open_run(source.name, base=True, dtype=torch.float32, whole=True).model
     embeddings = base.get_input_embeddings().weight.shape[0]
     load_adapter = METHODS[source.kind].load
     assert load_adapter is not None
