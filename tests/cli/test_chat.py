@@ -223,6 +223,7 @@ class Interrupted(io.StringIO):
 
 
 def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(lora_run: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     screen = Interrupted()
     shown, talk = on_a_terminal(lora_run, 60, screen)
     base, run = talk.speakers
@@ -234,6 +235,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(lora_run: Path) -> None
     assert run.messages[1]["content"] == answer(lora_run, [user("the cat")]), "the other one still answers"
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)  # Ctrl-C means again what it did before
+    signal.signal(signal.SIGINT, before)
 
 
 def test_what_steers_a_terminal_is_left_out() -> None:

@@ -16,10 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from whet.api import train
 from whet.errors import Interrupted, PreflightError, RunError, TrainingError
 from whet.train.checkpoint import steps_saved
 from whet.train.offline import Position, _check_explosion
-from whet.train.run import resume, run, train
+from whet.train.run import resume, run
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
