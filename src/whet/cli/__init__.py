@@ -47,6 +47,8 @@ def main() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft asks transformers by a name that is about to change; nothing for the user to do about it
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    # and of positions that virtual tokens move, which are right where prompts of one length are answered together
+    warnings.filterwarnings("ignore", message="Position ids are not supported")
     try:
         app()
     except WhetError as error:

@@ -41,16 +41,19 @@ def adapt(model: Any, config: Any) -> Any:
     return adapted
 
 
-def method(facts: Facts, config: Callable[[Any, Any, Given], Any], embeds: bool = False) -> Method:
+def method(facts: Facts, config: Callable[[Any, Any, Given], Any], embeds: bool = False, norms: bool = False) -> Method:
     """A method that is a config of peft's and nothing more. `config(model, part, given)` makes it; `embeds`: whether it
-    trains embeddings, so that new tokens may be added."""
+    trains embeddings, so that new tokens may be added; `norms`: whether it trains the model's own norms, whose float32
+    would meet weights of another type outside of autocast: then the base is float32 too."""
 
     def apply(model: Any, part: Any, given: Given) -> Any:
         if not embeds:
             refuse_new_tokens(given, part.kind)
         return adapt(model, config(model, part, given))
 
-    return Method(facts, apply, base, save, load, switch=switch, merge=merge if facts.merges else None)
+    return Method(
+        facts, apply, base, save, load, switch=switch, merge=merge if facts.merges else None, needs_float32=norms
+    )
 
 
 def check_rank(model: Any, r: int, key: str) -> None:
@@ -128,6 +131,8 @@ def load(model: Any, folder: Path, name: str = "default") -> Any:
     if astray := sorted(saved ^ places):
         only = "the adapter" if astray[0] in saved else "the model"
         raise RunError(f"{astray[0]} is only in {only}", where=str(folder))
+    if adapted.peft_config[name].peft_type.value == "LN_TUNING":  # norms of the base's own type, as in `method`
+        adapted.to(model.get_input_embeddings().weight.dtype)
     return adapted.eval()
 
 

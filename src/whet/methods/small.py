@@ -71,7 +71,9 @@ OFT = on_peft.method(Facts("rotations of the weights, in blocks", "arXiv 2306.07
 BOFT = on_peft.method(
     Facts("rotations as butterflies of small blocks", "arXiv 2311.06243", merges=True, quantizes=False), _boft
 )
-LN_TUNING = on_peft.method(Facts("the normalisation layers", "arXiv 2312.11420", merges=True, private=True), _ln_tuning)
+LN_TUNING = on_peft.method(
+    Facts("the normalisation layers", "arXiv 2312.11420", merges=True, private=True), _ln_tuning, norms=True
+)
 TRAINABLE_TOKENS = on_peft.method(
     Facts("the embeddings of chosen tokens", "peft", merges=True), _trainable_tokens, embeds=True
 )

@@ -25,6 +25,9 @@ TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 """Of logps, largest absolute difference. Wrong attention shows in the first digit on a trained model; that every layer
 asked for the trie is checked beside it, since on random weights attention hardly shows."""
 
+USUAL = 10.0
+"""Nats: a usual log-probability of random tokens. Rounding grows with larger ones, and so does what passes."""
+
 WINDOW = MIN_SHARED - 3
 """Tokens; of sliding windows while the probe runs."""
 
@@ -60,7 +63,8 @@ def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
                 raise ModelError(
                     "the model's own log-probabilities are not numbers", do="its weights are damaged; fetch them again"
                 )
-            tolerance = TOLERANCE.get(next(model.parameters()).dtype, 2e-3)
+            largest = max(float(logps.abs().max()) for logps in expected)
+            tolerance = TOLERANCE.get(next(model.parameters()).dtype, 2e-3) * max(1.0, largest / USUAL)
             reason = _refused(model)
             if not reason:
                 reason, difference = _try_trie(model, rows, expected, tolerance)
