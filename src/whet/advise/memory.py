@@ -8,6 +8,8 @@
     workspace     what backward, a layer computed again, or a gathered layer needs for the moment
     holes         what the C library's heap holds between tensors (on the CPU)
     checkpoint    the copy of trained parameters and moments that is written to disk (in the processor's memory)
+    file          pages of the weights' file that stay mapped beside their quantized copy (on the CPU); the system takes
+                  them back when it runs short
     process       Python and its libraries, or CUDA's context
 
 A run has three moments of which the fullest counts: a `step` (forward and backward, after the first update), the
@@ -26,7 +28,18 @@ from whet.advise.dry_run import Counted, Held, build, step
 from whet.models.load import frozen_dtype
 from whet.recipe import Recipe
 
-PARTS = ("weights", "gradients", "optimizer", "activations", "head", "workspace", "holes", "checkpoint", "process")
+PARTS = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "head",
+    "workspace",
+    "holes",
+    "checkpoint",
+    "file",
+    "process",
+)
 
 SHARDINGS = ("plain", "zero1", "zero2", "zero3", "fsdp")
 """How several devices share a model. `plain` keeps all of it on each (DDP)."""
@@ -114,6 +127,8 @@ def put_together(
         gradients = kept
     optimizer = 2 * counted.trained_bytes // (devices if stage else 1)
     fixed = {"weights": weights, "optimizer": optimizer, "process": process}
+    if recipe.model.quantize and device == "cpu":
+        fixed["file"] = counted.linear_bytes  # the embeddings, which stay as they were read, keep all of it mapped
     moments = {
         "step": fixed | {"gradients": kept, "activations": held.activations, "head": held.head,
                          "workspace": workspace + gathered, "holes": holes},
