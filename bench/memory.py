@@ -40,6 +40,8 @@ class Case:
     rows: int
     checkpointing: bool = False
     quantize: str | None = None
+    ragged: bool = False
+    """Rows of 20 to `length` tokens, of which the fullest pack is looked up, and more steps."""
 
 
 CASES = [
@@ -54,6 +56,7 @@ CASES = [
     Case("tiny full", "whet-tiny", "full", 256, 8),
     Case("tiny lora", "whet-tiny", "lora", 256, 8),
     Case("tiny lora, long rows", "whet-tiny", "lora", 1000, 2),
+    Case("tiny lora, ragged rows", "whet-tiny", "lora", 400, 8, ragged=True),
 ]
 
 
@@ -102,7 +105,7 @@ def _work(what: str, folder: Path) -> dict[str, Any]:
     if kind == "make":
         _make(folder)
     elif kind == "predict":
-        return _predict(_recipe(case, folder))
+        return _predict(_recipe(case, folder), case.ragged)
     elif kind == "run":
         from whet.train.run import run
 
@@ -120,6 +123,7 @@ def _work(what: str, folder: Path) -> dict[str, Any]:
 
 def _make(folder: Path) -> None:
     """The model's folder, with whet-tiny's tokenizer, and rows that are longer than any case takes."""
+    import numpy as np
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -131,30 +135,43 @@ def _make(folder: Path) -> None:
         folder / "model"
     )
     load_tokenizer(ModelPart()).save_pretrained(folder / "model")
-    rows = [{"text": f"{number} " + "the cat sat on the mat and looked at the rain " * 120} for number in range(40)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = "the cat sat on the mat and looked at the rain "
+    lengths = np.random.default_rng(0).integers(60, 1400, 400)  # characters, four or so a token
+    texts = {
+        "rows.jsonl": [f"{number} " + words * 120 for number in range(40)],
+        "ragged.jsonl": [(f"{number} " + words * 40)[:length] for number, length in enumerate(lengths)],
+    }
+    for name, rows in texts.items():
+        (folder / name).write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
 
 
 def _recipe(case: Case, folder: Path) -> Any:
     from whet.recipe import check_recipe
 
+    data, steps = ("ragged.jsonl", 40) if case.ragged else ("rows.jsonl", 2)
     name = case.model if case.model == "whet-tiny" else str(folder / "model")
     tree = {
-        "model": {"name": name, "quantize": case.quantize}, "data": str(folder / "rows.jsonl"), "validation": 0.2,
+        "model": {"name": name, "quantize": case.quantize}, "data": str(folder / data), "validation": 0.2,
         "method": case.method, "preflight": {"max_loss_share": 1}, "samples": 0,
-        "train": {"max_length": case.length, "batch_size": case.rows, "max_steps": 2, "checkpoint_every": 2,
+        "train": {"max_length": case.length, "batch_size": case.rows, "max_steps": steps, "checkpoint_every": 40,
                   "gradient_checkpointing": case.checkpointing},
         "output": str(folder / "runs" / case.name.replace(" ", "-")),
     }  # fmt: skip
     return check_recipe(tree, "bench/memory.py")
 
 
-def _predict(recipe: Any) -> dict[str, Any]:
+def _predict(recipe: Any, ragged: bool) -> dict[str, Any]:
+    from whet.advise.fit import packs_of
     from whet.advise.memory import forecast
-    from whet.models.load import load_config
+    from whet.models.load import load_config, load_tokenizer
+    from whet.train.run import max_length_of, rows_of
 
-    length, rows = recipe.train.max_length, recipe.train.batch_size
-    found = forecast(recipe, load_config(recipe.model), [length - 1] * rows, process=0)
+    config, sizes = load_config(recipe.model), 1
+    lengths = [recipe.train.max_length - 1] * recipe.train.batch_size
+    if ragged:
+        rows = rows_of(recipe, load_tokenizer(recipe.model), max_length_of(recipe, config)).prepared.train
+        lengths, sizes = packs_of(recipe, rows)
+    found = forecast(recipe, config, lengths, process=0, sizes=sizes)
     return {"parts": found.parts, "moment": found.moment}
 
 

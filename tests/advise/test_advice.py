@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import whet
-from whet.advise import trial
+from whet.advise import pilot, trial
 from whet.advise.pilot import WAYS_THAT_TRAIN, run_pilot, ways_for
 from whet.errors import RecipeError, RunError
 from whet.recipe import Recipe, check_recipe, load_recipe
@@ -59,6 +59,15 @@ def test_a_pilot_measures_every_way_on_the_same_rows(labelled: Recipe) -> None:
     assert progress[-1] == (5, 5)  # one, one, and three rates
     assert found.recipe.method.kind == "lora"  # ready to train even where nothing gains
     assert not said
+
+
+def test_answers_no_better_than_the_commonest_are_called_so() -> None:
+    def of(right: int) -> dict[str, list[trial.Result]]:
+        hits = [1] * right + [0] * (100 - right)
+        return {"lora": [trial.Result([-1.0] * 100, [1] * 100, [1] * 100, hits, 0.5, 1, 1.0, 1)]}
+
+    assert pilot._no_better_than_the_commonest(of(90)) == []
+    assert "50%" in pilot._no_better_than_the_commonest(of(55))[0]  # two standard errors are ten rows
 
 
 def test_labels_are_few_and_come_often(labelled: Recipe) -> None:

@@ -78,6 +78,13 @@ def test_a_checkpoint_is_a_copy_of_parameters_and_moments() -> None:
     assert found.parts["checkpoint"] == 12 * ALL
 
 
+def test_kernels_are_kept_for_every_size_of_pack_up_to_the_cache() -> None:
+    kernels = [whole({"kind": "lora", "r": R}, sizes=sizes).parts["kernels"] for sizes in (1, 10, 1000)]
+    assert kernels[1] == 10 * kernels[0]
+    assert kernels[2] == 1024 * 10**6
+    assert "kernels" not in whole("lora", compute=torch.float32).parts
+
+
 def test_prefix_counts_keys_and_values_of_every_layer() -> None:
     _, counted = build(config(), recipe({"kind": "prefix", "num_virtual_tokens": 5}).method, torch.bfloat16)
     assert counted.trained == 5 * LAYERS * 2 * KV
@@ -110,7 +117,7 @@ def test_many_layers_are_a_straight_line_from_a_few() -> None:
 def test_checkpointing_keeps_less_and_lora_holds_less_than_full() -> None:
     rows = [128] * 4
     assert held("lora", rows, gradient_checkpointing=True).activations < held("lora", rows).activations / 3
-    assert whole({"kind": "lora", "r": R}).total < whole("full").total
+    assert whole({"kind": "lora", "r": R}, device="cuda").total < whole("full", device="cuda").total
     in_bits = [whole("lora", kind, device="cuda").total for kind in ("nf4", "int8", None)]
     assert in_bits == sorted(in_bits)
 
@@ -135,7 +142,7 @@ def test_sharding_divides_what_zero_says_it_divides() -> None:
 
 
 def test_the_largest_pack_fills_the_room() -> None:
-    counted = Counted(100, 10, 400, 40, 0, 0, 0, 0, 0)
+    counted = Counted(100, 10, 400, 40, 0, 0, 0, 0, 0, 0)
     found = put_together(recipe("lora"), counted, Held(activations=1000, head=50), 10, process=7, device="cuda")
     fixed = 400 + 80 + 50 + 7  # weights, moments, head, process
     assert found.total == fixed + 1000
@@ -148,7 +155,7 @@ def test_what_fits_and_the_error_where_nothing_does() -> None:
     found = options(of, config(), [32, 32], Machine("cpu", 1, 10**9), process=1000)
     assert {"full", "lora r=16", "lora r=16 on nf4", "prefix"} <= {option.name for option in found}
     assert all(option.fits for option in found)
-    small = Machine("cpu", 1, 450_000)
+    small = Machine("cuda", 1, 450_000)
     found = options(of, config(), [32, 32], small, process=1000)
     assert not any(option.fits for option in found)
     message = str(refuse(of, found, small))

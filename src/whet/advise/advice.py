@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from whet.advise.fit import Option, options, pack_lengths, refuse
+from whet.advise.fit import Option, options, packs_of, refuse
 from whet.advise.machine import Machine, process_bytes, this_machine
 from whet.advise.pilot import Pilot, Way, run_pilot, ways_for
 from whet.advise.signs import Sign, measure
@@ -82,7 +82,8 @@ def advise(
     signs = measure(rows.prepared.train, engine, rows.renderer.tokenizer)
     del engine
     say("counting memory")
-    found = options(recipe, config, pack_lengths(recipe, rows.prepared.train), machine, process)
+    lengths, sizes = packs_of(recipe, rows.prepared.train)
+    found = options(recipe, config, lengths, machine, process, sizes)
     if not any(option.fits for option in found):
         raise refuse(recipe, found, machine)
     chosen, reason = by_memory(recipe, found, len(rows.prepared.train))

@@ -61,10 +61,9 @@ class Counted:
     """Parameters of a model with a method on it.
 
     `weight_bytes` are of all parameters and buffers, of them `trained_bytes` of those trained. `linear_weights` are the
-    numbers in the frozen matrices that quantization takes (linear layers but the head, of inputs that are
-    whole blocks), `linear_bytes` their bytes,
-    `largest_linear` the numbers in the largest. `layer_bytes` is the largest layer's share, `root_bytes` what is in
-    none.
+    numbers in the frozen matrices that quantization takes (linear layers but the head, of inputs in whole blocks),
+    `linear_bytes` their bytes, `largest_linear` the numbers in the largest. `products` are the different shapes of
+    linear layers, the method's own too. `layer_bytes` is the largest layer's share, `root_bytes` what is in none.
     """
 
     parameters: int  # of the model alone
@@ -74,6 +73,7 @@ class Counted:
     linear_weights: int
     linear_bytes: int
     largest_linear: int
+    products: int
     layer_bytes: int
     root_bytes: int
 
@@ -267,6 +267,7 @@ def _count(model: Any, parameters: int) -> Counted:
         linear_weights=sum(w.numel() for w in linear),
         linear_bytes=sum(map(_bytes, linear)),
         largest_linear=max((w.numel() for w in linear), default=0),
+        products=len({tuple(m.weight.shape) for m in model.modules() if isinstance(m, torch.nn.Linear)}),
         layer_bytes=max(layers.values(), default=0),
         root_bytes=root,
     )

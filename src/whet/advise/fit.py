@@ -39,20 +39,25 @@ class Option:
     largest_pack: int
 
 
-def pack_lengths(recipe: Recipe, rows: Sequence[Row]) -> list[int]:
-    """The fullest pack of the first steps, as the engine would cut them: its computed tokens, spread over its rows."""
+def packs_of(recipe: Recipe, rows: Sequence[Row]) -> tuple[list[int], int]:
+    """The fullest pack of the first steps, as the engine would cut them: its computed tokens, spread over its rows. And
+    how many sizes packs have."""
     limit = AUTO_PACK if recipe.train.pack_tokens == "auto" else recipe.train.pack_tokens
     schedule, fullest = Schedule(len(rows), recipe.train), [1]
+    sizes: set[int] = set()
     for number in range(min(STEPS_LOOKED_AT, schedule.total_steps)):
         batch = [rows[i] for i in schedule.rows_of(number)]
         for pack in pack_rows(batch, limit, share=recipe.train.share_prefixes):
+            sizes.add(pack.computed_tokens)
             if pack.computed_tokens > sum(fullest):
                 shares = min(len(pack.rows), 8)
                 fullest = [max(1, pack.computed_tokens // shares)] * shares
-    return fullest
+    return fullest, len(sizes)
 
 
-def options(recipe: Recipe, config: Any, lengths: Sequence[int], machine: Machine, process: int) -> list[Option]:
+def options(
+    recipe: Recipe, config: Any, lengths: Sequence[int], machine: Machine, process: int, sizes: int = 1
+) -> list[Option]:
     """Forecasts of full, LoRA, LoRA on a quantized base, prefix-tuning and bottleneck adapters, with and without
     gradient checkpointing, and on several devices by each way to share a model."""
     shardings = SHARDINGS if machine.devices > 1 else ("plain",)
@@ -72,7 +77,7 @@ def options(recipe: Recipe, config: Any, lengths: Sequence[int], machine: Machin
             if way.model.quantize and sharding.startswith("zero"):
                 continue  # DeepSpeed does not divide 4-bit weights
             whole = put_together(
-                way, *seen[key], sum(lengths), process, machine.device, machine.devices, sharding, compute
+                way, *seen[key], sum(lengths), process, machine.device, machine.devices, sharding, compute, sizes
             )
             largest = whole.largest_pack(room)
             found.append(Option(name, way, sharding, whole, whole.total <= room, largest))

@@ -10,6 +10,7 @@
     checkpoint    the copy of trained parameters and moments that is written to disk (in the processor's memory)
     file          pages of the weights' file that stay mapped beside their quantized copy (on the CPU); the system takes
                   them back when it runs short
+    kernels       what the library of products keeps for each shape that it has met (bfloat16 on the CPU)
     process       Python and its libraries, or CUDA's context
 
 A run has three moments of which the fullest counts: a `step` (forward and backward, after the first update), the
@@ -38,6 +39,7 @@ PARTS = (
     "holes",
     "checkpoint",
     "file",
+    "kernels",
     "process",
 )
 
@@ -49,6 +51,11 @@ HOLES_KEPT, HOLES_PASSING = 0.375, 0.0625
 allocation asks the heap for the size and up to 96 bytes, so the hole that one tensor leaves often has no room for
 another of the same size, and the heap grows past it. Measured on nine runs (`bench/memory.py`); pages of their own for
 every tensor (MALLOC_MMAP_THRESHOLD_=1048576) make them go away."""
+
+KERNEL_BYTES, MOST_KERNELS = 10**6, 1024
+"""oneDNN keeps a compiled kernel for each shape of a bfloat16 product, up to 1,024 of them, of about a megabyte with
+what PyTorch keeps beside it (measured: 20 and 60 steps of rows of different lengths, with the caches and without). A
+product has three shapes a size of pack: forward, and the gradients of its input and its weight."""
 
 BITS_AND_BYTES = {"nf4": (0.5, 64), "int8": (1.0, 0)}
 """Bytes a weight, and weights that share one float32 scale (0: a row does). Dettmers et al. 2023, arXiv 2305.14314,
@@ -85,14 +92,15 @@ def forecast(
     device: str = "cpu",
     devices: int = 1,
     sharding: str = "plain",
+    sizes: int = 1,
 ) -> Forecast:
     """The peak of one device. `lengths` are the computed tokens of the rows of the fullest pack, `process` the bytes
-    before any weight. Raises what `dry_run.build` and `dry_run.step` raise."""
+    before any weight, `sizes` how many different sizes packs have. Raises what `dry_run.build` raises."""
     dtype = frozen_dtype(recipe.model, device)
     compute = dtype if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
     _, counted = build(config, recipe.method, dtype)
     held = step(config, recipe, list(lengths), dtype, compute)
-    return put_together(recipe, counted, held, sum(lengths), process, device, devices, sharding, compute)
+    return put_together(recipe, counted, held, sum(lengths), process, device, devices, sharding, compute, sizes)
 
 
 def put_together(
@@ -105,6 +113,7 @@ def put_together(
     devices: int = 1,
     sharding: str = "plain",
     compute: torch.dtype = torch.bfloat16,
+    sizes: int = 1,
 ) -> Forecast:
     """The parts of each moment from what was counted, as ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054, section 5)
     divides them: stage 1 the optimiser, 2 gradients too, 3 (as FSDP) weights too, gathered a layer at a time."""
@@ -129,6 +138,8 @@ def put_together(
     fixed = {"weights": weights, "optimizer": optimizer, "process": process}
     if recipe.model.quantize and device == "cpu":
         fixed["file"] = counted.linear_bytes  # the embeddings, which stay as they were read, keep all of it mapped
+    if device == "cpu" and compute == torch.bfloat16:
+        fixed["kernels"] = KERNEL_BYTES * min(MOST_KERNELS, 3 * counted.products * sizes)
     moments = {
         "step": fixed | {"gradients": kept, "activations": held.activations, "head": held.head,
                          "workspace": workspace + gathered, "holes": holes},

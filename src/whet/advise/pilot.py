@@ -133,7 +133,7 @@ def run_pilot(
     _drop_unlike(measured, notes)
     if not measured:
         raise RunError("no way to adapt could be run: " + "; ".join(notes), where="pilot")
-    notes += _edges(ways, rates, measured)
+    notes += _edges(ways, rates, measured) + _no_better_than_the_commonest(measured)
     return _judge(recipe, ways, measured, rates, notes, seeds, steps)
 
 
@@ -181,6 +181,21 @@ def _edges(ways: list[Way], rates: dict[str, float | None], measured: dict[str, 
         if way.name in measured and rates[way.name] in (way.rates[:1] + way.rates[-1:])
     ]
     return [f"the best learning rate lay at the edge of those tried: {', '.join(edge)}"] if edge else []
+
+
+def _no_better_than_the_commonest(measured: dict[str, list[Result]]) -> list[str]:
+    """A low loss of few labels may be no more than their shares; then the pilot has shown no skill at all."""
+    labelled = [results for results in measured.values() if results[0].hits]
+    if not labelled:
+        return []
+    commonest, count = labelled[0][0].commonest or 0.0, len(labelled[0][0].hits)
+    best = max(float(np.mean([np.mean(each.hits) for each in results])) for results in labelled)
+    if best > commonest + 2 * (commonest * (1 - commonest) / count) ** 0.5:
+        return []
+    return [
+        f"no way answers more rows rightly than the commonest answer would ({commonest:.0%}) by two standard errors: "
+        "what was learnt is how frequent the answers are; take more steps, or a larger model"
+    ]
 
 
 def _judge(

@@ -43,6 +43,8 @@ class Result:
     targets: list[int]
     bytes: list[int]
     hits: list[int]
+    commonest: float | None
+    """The share of the commonest label."""
     trained: int
     seconds: float
     peak_bytes: int
@@ -74,6 +76,7 @@ def run_trial(recipe: Recipe, seed: int, steps: int, shots: int) -> dict[str, An
             targets=[row.target_count for row in scored],
             bytes=target_bytes(scored, rows.renderer.tokenizer),
             hits=hits,
+            commonest=_commonest(rows, scored) if hits else None,
             trained=sum(p.numel() for p in engine.trainable.values()) if steps else 0,
             seconds=seconds,
             peak_bytes=peak_memory(engine.device),
@@ -154,6 +157,12 @@ def _hits(engine: Engine, examples: Sequence[Example], labels: list[str], rows: 
     sums = [float(next(scores).sum()) if row is not None else -float("inf") for row in whole]
     best = np.array(sums).reshape(len(examples), len(labels)).argmax(1)
     return [int(labels[b] == _answer(example)) for b, example in zip(best, examples, strict=True)]
+
+
+def _commonest(rows: Rows, scored: Sequence[Row]) -> float:
+    """What always giving the commonest answer would score."""
+    answers = [_answer(example) for example in _examples(rows, scored)]
+    return max(answers.count(answer) for answer in set(answers)) / len(answers)
 
 
 def _examples(rows: Rows, scored: Sequence[Row]) -> list[Example]:

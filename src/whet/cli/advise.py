@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,8 @@ def advise(
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
+    # A pipe has no width; the 80 columns that rich takes it for would fold what the next program wants whole.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
     _show(advice, console)
     typer.echo(f"\n{advice.reason}\n\n{recipe_yaml(advice.recipe)}")
     typer.echo(f"train it: whet train {folder / 'recipe.yaml'}\nreport: {folder / 'report.html'}")
