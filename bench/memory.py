@@ -164,7 +164,7 @@ def _predict(recipe: Any, ragged: bool) -> dict[str, Any]:
     from whet.advise.fit import packs_of
     from whet.advise.memory import forecast
     from whet.models.load import load_config, load_tokenizer
-    from whet.train.run import max_length_of, rows_of
+    from whet.train.start import max_length_of, rows_of
 
     config, sizes = load_config(recipe.model), 1
     lengths = [recipe.train.max_length - 1] * recipe.train.batch_size

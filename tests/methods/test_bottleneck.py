@@ -193,7 +193,7 @@ def test_a_factor_over_the_width(make_model, adapted) -> None:
 
 
 def test_new_tokens(make_model) -> None:
-    with pytest.raises(RecipeError, match="train no embedding"):
+    with pytest.raises(RecipeError, match="trains no embedding"):
         METHODS["bottleneck"].apply(make_model("llama"), BottleneckPart(), Given(new_token_ids=(96,)))
 
 

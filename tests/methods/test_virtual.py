@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from whet.errors import ModelError
+from whet.errors import ModelError, RecipeError
 from whet.models.generate import sample
 from whet.models.probe import probe
+from whet.recipe import check_recipe
 from whet.rows import Row
+from whet.train.run import run
 
 # These two know no groups of heads; peft believes a config that speaks of them all the same.
 PLAIN_HEADS = {"gpt2": {"num_key_value_heads": 4}, "gpt_neox": {"num_key_value_heads": 4}}
@@ -86,6 +89,20 @@ def test_checkpointed_layers_give_the_same_gradients(
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     assert engine.forward_backward(make_rows()).loss == pytest.approx(loss, rel=1e-6)
     assert_same(taken(model), expected, 1e-6)
+
+
+def test_a_prefix_on_padded_batches_is_not_checkpointed(
+    make_model: Any, tiny_tokenizer: Any, rows: Path, tmp_path: Path
+) -> None:
+    """transformers would drop the cache, which the prefix is there, and train on without it."""
+    make_model("falcon", vocab_size=288).save_pretrained(tmp_path / "falcon")
+    tiny_tokenizer().save_pretrained(tmp_path / "falcon")
+    settings = {
+        "model": {"name": str(tmp_path / "falcon"), "dtype": "float32"}, "data": str(rows), "method": "prefix",
+        "train": {"max_steps": 1, "max_length": 64, "gradient_checkpointing": True}, "output": str(tmp_path / "run"),
+    }  # fmt: skip
+    with pytest.raises(RecipeError, match=r"train\.gradient_checkpointing: a prefix cannot be checkpointed"):
+        run(check_recipe(settings, "test"), quiet=True)
 
 
 @pytest.mark.parametrize("kind", ["prefix", "prompt"])

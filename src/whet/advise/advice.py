@@ -15,8 +15,8 @@ from whet.errors import RunError
 from whet.models.load import load_config
 from whet.recipe import AutoPart, LoRAPart, PrefixPart, Recipe, check_recipe
 from whet.train.preflight import check
-from whet.train.run import max_length_of
 from whet.train.schedule import Schedule
+from whet.train.start import max_length_of
 
 SEEDS, STEPS = 3, 60
 FEW_ROWS = 500

@@ -12,21 +12,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from whet.data import read, split
-from whet.methods import METHODS, Given
-from whet.models.language_model import LanguageModel
-from whet.models.load import frozen_dtype, load, load_config, load_tokenizer
-from whet.models.probe import probe
 from whet.objectives import OBJECTIVES
 from whet.recipe import Recipe
 from whet.rows import Example, Row
 from whet.train.engine import Engine
-from whet.train.run import Rows, max_length_of, peak_memory, rows_of, target_bytes
+from whet.train.run import peak_memory, target_bytes
 from whet.train.schedule import Schedule
+from whet.train.start import Rows, open_rows, start
 
 MOST_HELD_OUT = 200
 """Held-out rows that are scored; more make intervals narrower and every trial slower."""
@@ -89,21 +85,8 @@ def run_trial(recipe: Recipe, seed: int, steps: int, shots: int) -> dict[str, An
 def open_engine(recipe: Recipe, seed: int) -> tuple[Engine, Rows]:
     """The model with the recipe's method on it, as training begins with it, and the rows. LoRA and its like answer as
     the base does until they are trained."""
-    tokenizer = load_tokenizer(recipe.model)
-    rows = rows_of(recipe, tokenizer, max_length_of(recipe, load_config(recipe.model)))
-    accelerator, method = Accelerator(), METHODS[recipe.method.kind]
-    weights = frozen_dtype(recipe.model, accelerator.device)
-    loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device)
-    set_seed(seed)
-    steps = Schedule(len(rows.prepared.train), recipe.train).total_steps
-    adapted = method.apply(loaded.model, recipe.method, Given(tokenizer, steps))
-    path = probe(adapted, len(tokenizer)).path
-    if recipe.train.gradient_checkpointing:
-        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    compute = weights if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
-    language_model = LanguageModel(adapted, path)
-    engine = Engine(language_model, recipe.objective, recipe.train, accelerator, compute, method=recipe.method)
-    return engine, rows
+    rows = open_rows(recipe)
+    return start(recipe, rows, Accelerator(), seed).engine, rows
 
 
 def held_out(rows: Rows) -> list[Row]:

@@ -32,7 +32,7 @@ def preflight(
 
     from whet.models.load import load_config, load_tokenizer
     from whet.train.preflight import check, show
-    from whet.train.run import max_length_of, rows_of
+    from whet.train.start import max_length_of, rows_of
 
     recipe = recipe_of(words or [])
     tokenizer = load_tokenizer(recipe.model)

@@ -57,8 +57,8 @@ def _plan(recipe: Recipe) -> None:
     from whet.recipe import recipe_yaml
     from whet.train.folder import free_folder
     from whet.train.preflight import check, show
-    from whet.train.run import max_length_of, rows_of
     from whet.train.schedule import Schedule
+    from whet.train.start import max_length_of, rows_of
 
     console = Console()
     free_folder(recipe)

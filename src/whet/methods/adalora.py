@@ -9,7 +9,7 @@ import torch
 
 from whet.errors import RecipeError
 from whet.methods import on_peft
-from whet.methods.contract import Facts, Given, Method
+from whet.methods.contract import Facts, Given, Method, refuse_new_tokens
 from whet.recipe import AdaLoRAPart
 
 _SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
@@ -37,7 +37,7 @@ def apply(model: Any, part: AdaLoRAPart, given: Given) -> Any:
             do="train for more steps, or lower method.tinit and method.tfinal (shares of all steps when below 1)",
         )
     on_peft.check_rank(model, part.init_r, "method.init_r")
-    on_peft.refuse_new_tokens(given, part.kind)
+    refuse_new_tokens(given, part.kind)
     config = on_peft.settings(part, "tinit", "tfinal")
     return on_peft.adapt(
         model, AdaLoraConfig(task_type="CAUSAL_LM", **config, tinit=tinit, tfinal=tfinal, total_step=steps)

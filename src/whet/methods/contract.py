@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import torch
 
+from whet.errors import RecipeError
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -63,3 +65,13 @@ class Method:
     after_step: Callable[[Any, int], None] = field(default=lambda model, step: None)
     state: Callable[[Any], dict[str, torch.Tensor]] = field(default=lambda model: {})
     load_state: Callable[[Any, dict[str, torch.Tensor]], None] = field(default=lambda model, tensors: None)
+
+
+def refuse_new_tokens(given: Given, kind: str) -> None:
+    """Raises RecipeError where tokens were added and the method trains no embeddings: they would stay as they begin."""
+    if given.new_token_ids:
+        raise RecipeError(
+            f"{kind} trains no embeddings, so new tokens would stay as they begin",
+            where="model.new_tokens",
+            do="take method=lora, full or trainable_tokens",
+        )

@@ -34,14 +34,14 @@ def apply(model: Any, part: LoRAPart, given: Given) -> Any:
     config.setdefault("lora_alpha", 2 * part.r)
     tokens = sorted({*(part.trainable_token_indices or ()), *given.new_token_ids})
     if tokens:
-        config["trainable_token_indices"] = tokens if tied(model) else dict.fromkeys(embeddings(model), tokens)
+        config["trainable_token_indices"] = tokens if is_tied(model) else dict.fromkeys(embeddings(model), tokens)
     adapted = on_peft.adapt(model, LoraConfig(task_type="CAUSAL_LM", **config))
     if _from_the_weights(part.init_lora_weights):
         setattr(adapted, _INITIAL, _kept(adapted))
     return adapted
 
 
-def tied(model: Any) -> bool:
+def is_tied(model: Any) -> bool:
     """Whether head and embeddings are one matrix."""
     head = model.get_output_embeddings()
     return head is None or head.weight is model.get_input_embeddings().weight

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whet.errors import RecipeError, RunError
-from whet.methods.contract import Facts, Given, Method
+from whet.methods.contract import Facts, Given, Method, refuse_new_tokens
 
 _MISFITS = (ValueError, RuntimeError, AssertionError, AttributeError, KeyError, TypeError)
 
@@ -51,9 +51,13 @@ def method(facts: Facts, config: Callable[[Any, Any, Given], Any], embeds: bool 
             refuse_new_tokens(given, part.kind)
         return adapt(model, config(model, part, given))
 
-    return Method(
-        facts, apply, base, save, load, switch=switch, merge=merge if facts.merges else None, needs_float32=norms
-    )
+    def load_norms(model: Any, folder: Path, name: str = "default") -> Any:
+        dtype = model.get_input_embeddings().weight.dtype
+        return load(model, folder, name).to(dtype)
+
+    opener = load_norms if norms else load
+    merger = merge if facts.merges else None
+    return Method(facts, apply, base, save, opener, switch=switch, merge=merger, needs_float32=norms)
 
 
 def check_rank(model: Any, r: int, key: str) -> None:
@@ -62,16 +66,6 @@ def check_rank(model: Any, r: int, key: str) -> None:
     if r > width:
         raise RecipeError(
             f"a rank of {r:,} in a model of width {width:,}", where=key, do=f"at most {width:,}; 8 to 64 is usual"
-        )
-
-
-def refuse_new_tokens(given: Given, kind: str) -> None:
-    """Raises RecipeError where tokens were added and the method trains no embeddings: they would stay as they begin."""
-    if given.new_token_ids:
-        raise RecipeError(
-            f"{kind} trains no embeddings, so new tokens would stay as they begin",
-            where="model.new_tokens",
-            do="take method=lora, full or trainable_tokens",
         )
 
 
@@ -131,8 +125,6 @@ def load(model: Any, folder: Path, name: str = "default") -> Any:
     if astray := sorted(saved ^ places):
         only = "the adapter" if astray[0] in saved else "the model"
         raise RunError(f"{astray[0]} is only in {only}", where=str(folder))
-    if adapted.peft_config[name].peft_type.value == "LN_TUNING":  # norms of the base's own type, as in `method`
-        adapted.to(model.get_input_embeddings().weight.dtype)
     return adapted.eval()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from whet.errors import RecipeError
 from whet.methods import on_peft
 from whet.methods.contract import Facts, Given
-from whet.methods.lora import embeddings, tied
+from whet.methods.lora import embeddings, is_tied
 from whet.recipe import BOFTPart, IA3Part, LNTuningPart, OFTPart, TrainableTokensPart, VeRAPart
 
 
@@ -51,7 +51,7 @@ def _trainable_tokens(model: Any, part: TrainableTokensPart, given: Given) -> An
         raise RecipeError(
             "no token to train", where="method.token_indices", do="name ids, or add tokens by model.new_tokens"
         )
-    where = embeddings(model)[:1] if tied(model) else embeddings(model)
+    where = embeddings(model)[:1] if is_tied(model) else embeddings(model)
     return TrainableTokensConfig(task_type="CAUSAL_LM", token_indices=indices, target_modules=where)
 
 

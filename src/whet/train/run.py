@@ -21,18 +21,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from whet.data import read, split
-from whet.errors import Interrupted, ModelError, RecipeError, RunError, TrainingError
-from whet.methods import METHODS, Given
-from whet.models.language_model import LanguageModel
-from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer, quietly
-from whet.models.probe import probe
-from whet.recipe import DataPart, Recipe, load_recipe
-from whet.rows import Example, Row
-from whet.tokens.template import Renderer
+from whet.errors import Interrupted, RecipeError, RunError, TrainingError
+from whet.methods import METHODS
+from whet.models.load import Loaded, quietly
+from whet.recipe import Recipe, load_recipe
+from whet.rows import Row
 from whet.train.checkpoint import (
     load_checkpoint,
-    model_fingerprint,
     rows_fingerprint,
     settings_fingerprint,
     steps_saved,
@@ -41,11 +36,12 @@ from whet.train.checkpoint import (
 from whet.train.engine import Engine
 from whet.train.folder import free_folder, not_written, read_summary, run_folder, write_text
 from whet.train.offline import Position, offline
-from whet.train.preflight import Prepared, check, notes, prepare
+from whet.train.preflight import check, notes
 from whet.train.progress import Progress, Silent
 from whet.train.report import write_report
 from whet.train.samples import answers, sample_prompts
 from whet.train.schedule import Schedule
+from whet.train.start import Rows, open_rows, start
 from whet.train.track import check_trackers, log_event, start_trackers
 
 
@@ -57,16 +53,6 @@ class Run:
     summary: dict[str, Any]
     model: Any = None
     tokenizer: Any = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a run learns from and is measured on."""
-
-    prepared: Prepared
-    held_out: list[Example]
-    renderer: Renderer
-    max_length: int
 
 
 def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Run:
@@ -97,81 +83,29 @@ def resume(folder: Path | str, quiet: bool = False) -> Run:
     return _run(load_recipe(folder / "recipe.yaml"), folder, quiet, None, resumed=True)
 
 
-def rows_of(recipe: Recipe, tokenizer: Any, max_length: int) -> Rows:
-    """Read, split and render the recipe's rows; nothing is checked against the threshold yet."""
-    objective = recipe.objective.kind
-    train = read(recipe.data, objective, recipe.train.seed)
-    if isinstance(recipe.validation, str):
-        held_out = read([DataPart(path=recipe.validation)], objective, recipe.train.seed)
-    else:
-        train, held_out = split(train, recipe.validation, recipe.train.seed)
-    renderer = Renderer(tokenizer)
-    return Rows(prepare(recipe, renderer, train, held_out, max_length), held_out, renderer, max_length)
-
-
-def max_length_of(recipe: Recipe, config: Any) -> int:
-    """Tokens a row may have: the recipe's, or the model's own limit (less the method's virtual tokens) where that is
-    less."""
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    room = limit - getattr(recipe.method, "num_virtual_tokens", 0) if limit else recipe.train.max_length
-    if room < 2:
-        raise RecipeError(
-            f"the virtual tokens leave no room in a model that takes {limit} tokens",
-            where="method.num_virtual_tokens",
-            do="lower it",
-        )
-    return min(recipe.train.max_length, room)
-
-
 def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resumed: bool) -> Run:
     began = time.perf_counter()
     check_trackers(recipe.track)
-    method = METHODS[recipe.method.kind]
-    if recipe.model.quantize and not method.facts.quantizes:
-        raise RecipeError(
-            f"method {recipe.method.kind} cannot sit on a quantized base",
-            where="model.quantize",
-            do=f"leave it out, or take one of {', '.join(k for k, m in METHODS.items() if m.facts.quantizes)}",
-        )
-    tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe.model)
-    config = loaded.model.config if loaded else load_config(recipe.model)
-    rows = rows_of(recipe, tokenizer, max_length_of(recipe, config))
+    rows = open_rows(recipe, loaded)
     check(rows.prepared.ledger, recipe)
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
-    weights = frozen_dtype(recipe.model, accelerator.device)
-    if loaded is None:
-        loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device)
-    _check_ids(loaded, rows.prepared)
-    set_seed(recipe.train.seed)
-    fingerprint = {
-        "model": model_fingerprint(loaded.model),
-        "rows": rows_fingerprint(rows.prepared.train),
-        "settings": settings_fingerprint(recipe),
-    }
-    parameters = sum(p.numel() for p in loaded.model.parameters())
-    new = tuple(tokenizer.convert_tokens_to_ids(recipe.model.new_tokens))
-    given = Given(tokenizer, Schedule(len(rows.prepared.train), recipe.train).total_steps, new)
-    adapted = method.apply(loaded.model, recipe.method, given)
-    probed = probe(adapted, len(tokenizer))
-    if recipe.train.gradient_checkpointing:
-        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     with Silent() if quiet else Progress() as progress:
-        compute = weights if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
-        language_model = LanguageModel(adapted, probed.path)
-        engine = Engine(
-            language_model, recipe.objective, recipe.train, accelerator, compute, progress.note, recipe.method
-        )
+        started = start(recipe, rows, accelerator, recipe.train.seed, loaded, progress.note)
+        fingerprint = {
+            "model": started.fingerprint,
+            "rows": rows_fingerprint(rows.prepared.train),
+            "settings": settings_fingerprint(recipe),
+        }
         position = Position(fingerprint)
         tensors: dict[str, torch.Tensor] = {}
         if resumed and (saved := steps_saved(folder)):
             tensors, kept = load_checkpoint(folder, f"step-{saved[-1]}", fingerprint)
             position = Position.of(kept, folder / "checkpoints" / f"step-{saved[-1]}")
-        padded = [f"padded batches: {probed.reason}"] if probed.reason else []
-        for note in [*loaded.notes, *padded, *notes(rows.prepared.ledger)]:
+        for note in [*started.notes, *notes(rows.prepared.ledger)]:
             progress.note(note)
         with run_folder(folder, recipe, rows.prepared.ledger, position, resumed):
             start_trackers(accelerator, recipe, folder)
-            work = _Work(recipe, folder, engine, rows, position, progress, accelerator, parameters)
+            work = _Work(recipe, folder, started.engine, rows, position, progress, accelerator, started.parameters)
             try:
                 return work.finish(work.train(tensors), time.perf_counter() - began)
             except (Interrupted, TrainingError):
@@ -316,16 +250,3 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _check_ids(loaded: Loaded, prepared: Prepared) -> None:
-    """A few tokenizers know tokens (of images, say) that their text model has no embedding for."""
-    size = loaded.model.get_input_embeddings().num_embeddings
-    for row in (*prepared.train, *prepared.validation):
-        if len(row) and int(row.ids.max()) >= size:
-            token = loaded.tokenizer.convert_ids_to_tokens(int(row.ids.max()))
-            raise ModelError(
-                f"the row has the token {token!r}, and the model no embedding for it",
-                where=row.place,
-                do="take the token out of the row",
-            )

@@ -22,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from whet.errors import RecipeError, RunError, did_you_mean
+from whet.errors import RunError, did_you_mean
 from whet.methods.bottleneck.config import Config
 from whet.methods.bottleneck.modules import Adapters, Beside, Bottleneck, Place
 from whet.methods.bottleneck.places import PLACES, decoder_layers, targets
-from whet.methods.contract import Facts, Given, Method
+from whet.methods.contract import Facts, Given, Method, refuse_new_tokens
 from whet.recipe import BottleneckPart
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -41,12 +41,7 @@ def apply(model: Any, part: BottleneckPart, given: Given) -> Any:
     Raises RecipeError where the width leaves no unit or there are new tokens to train, ModelError where the model's
     layers are not understood.
     """
-    if given.new_token_ids:
-        raise RecipeError(
-            "bottleneck adapters train no embedding, so new tokens would stay as they begin",
-            where="model.new_tokens",
-            do="take method=lora, full or trainable_tokens",
-        )
+    refuse_new_tokens(given, part.kind)
     model.requires_grad_(False)
     _add(model, Config.of(part, model), DEFAULT)
     set_active(model, [*_adapters(model).active, DEFAULT])

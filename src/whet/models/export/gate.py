@@ -204,12 +204,6 @@ def check_greedy(gate: Gate, expected: Reference, answers: list[list[int]], prec
     gate.checks.append(Check("greedy tokens", f"{same} of {len(answers)} prompts x {GREEDY} equal{note}"))
 
 
-def is_tied(model: Any) -> bool:
-    """Whether head and embeddings are one matrix."""
-    head = model.get_output_embeddings()
-    return head is None or head.weight is model.get_input_embeddings().weight
-
-
 def _fitting(model: Any, ids: list[int]) -> int:
     """How many of a prompt's tokens are answered: 64, or what leaves room for the answer."""
     longest = room(model, ids[:1], 1_000_000) + 1

@@ -10,6 +10,7 @@ import torch
 
 from whet.errors import ModelError, RunError, WhetError
 from whet.methods import METHODS
+from whet.methods.lora import is_tied
 from whet.models.export import gate as gates
 from whet.models.export.source import DType, Source, Work
 from whet.models.load import find, load, load_config, read_tokenizer
@@ -27,7 +28,7 @@ def write_model(work: Work, dtype: DType) -> None:
     _set_stops(work.model, work.tokenizer, work.reference.stop_ids)
     work.model.to(kind).save_pretrained(work.folder)
     work.tokenizer.save_pretrained(work.folder)
-    tied = gates.is_tied(work.model)
+    tied = is_tied(work.model)
     precision = str(kind).removeprefix("torch.")
     try:
         opened = load(ModelPart(name=str(work.folder)), torch.float32)
@@ -119,7 +120,7 @@ def _check_tied(work: Work, opened: Any, tied: bool) -> None:
     config = bool(opened.config.get_text_config().tie_word_embeddings)
     words = {True: "tied", False: "two matrices"}
     work.gate.equal("embeddings and head, by config.json", words[tied], words[config], words[config])
-    work.gate.equal("embeddings and head, opened", words[tied], words[gates.is_tied(opened)], words[config])
+    work.gate.equal("embeddings and head, opened", words[tied], words[is_tied(opened)], words[config])
 
 
 def _check_weights(work: Work, opened: Any, precision: str) -> None:

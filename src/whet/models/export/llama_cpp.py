@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from whet.errors import RunError
+from whet.methods.lora import is_tied
 from whet.models.export import gate as gates
 from whet.models.export import gguf_file
 from whet.models.export.gguf_models import architecture_of, check_config, config_with, laid_back, laid_out, names_of
@@ -69,7 +70,7 @@ def _check(work: Work, path: Path, kind: GGUFType) -> None:
     gates.check_stops(gate, expected.stop_ids, file.vocabulary.stops, work.tokenizer)
     gates.check_vocabulary(gate, expected, len(file.tensor("token_embd.weight")), len(work.tokenizer))
     gate.equal("tokens, one a row", len(file.vocabulary.tokens), expected.vocabulary, f"{expected.vocabulary:,}")
-    tied = gates.is_tied(work.model)
+    tied = is_tied(work.model)
     words = {True: "tied", False: "two matrices"}
     gate.equal("embeddings and head", words[tied], words["output.weight" not in file.tensors], words[tied])
     model = _model_of(file, work, gate)

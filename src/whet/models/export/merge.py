@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from whet.models.export.gate import Gate, is_tied
+from whet.methods.lora import is_tied
+from whet.models.export.gate import Gate
 
 _TOLERANCE = 2e-5  # of the layer's largest output, float32
 _PROBES = 16  # random inputs of a layer
