@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from whet.cli import advise, chat, export, generate, merge, methods, preflight, recipe, runs, selftest, train
+from whet.cli import advise, chat, data, export, generate, merge, methods, preflight, recipe, runs, selftest, train
 from whet.errors import WhetError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("preflight")(preflight.preflight)
 app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
+app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command("methods")(methods.methods)
 app.command("merge")(merge.merge)

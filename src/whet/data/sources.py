@@ -39,13 +39,13 @@ def tables(path: str, split: str) -> list[tuple[str, list[Record]]]:
             f"{scheme[0]} is not read yet", where=path, do="copy the file here, or give hub:NAME for a hub dataset"
         )
     try:
-        files = _files(path)
+        files = files_of(path)
     except OSError as error:
         raise RowError(f"cannot be read: {error.strerror}", where=path) from error
     return [(label, records(file, label)) for label, file in files]
 
 
-def _files(path: str) -> list[tuple[str, Path]]:
+def files_of(path: str) -> list[tuple[str, Path]]:
     """The files that a path stands for, with their labels: itself, or what a folder holds, in order of name."""
     root = Path(path).expanduser()
     if not _exists(root):

@@ -1,0 +1,131 @@
+"""What a step of curation is. There are two kinds, and the engine knows nothing else of them.
+
+A RowStep sees rows apart: it runs in parallel, wherever the rows are. A SetStep must see all of them (duplicates,
+balance, selection): in parallel it draws a few features from each row, then decides once, over the features of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from whet.recipe.part import Part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+
+class Record(NamedTuple):
+    """A row on its way: its number in the stage (from 0), where it came from, its columns. Never changed in place."""
+
+    number: int
+    place: str
+    row: Row
+
+
+class Outcome(NamedTuple):
+    """What a RowStep did with a row: `row` is the same object (nothing), another one (changed), or None (dropped).
+
+    `reasons` are short and few, as they are counted: "mojibake", "too few words". `detail` is the row's own.
+    """
+
+    row: Row | None
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every step of a run shares. `columns` are the ones that hold text, none for whet's own names.
+
+    `services` are functions that a higher room lends, for steps that ask a model: "perplexity", "embed", "generate".
+    A step that uses one runs on the driver.
+    """
+
+    seed: int = 0
+    columns: tuple[str, ...] = ()
+    services: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def draw(self, *salt: str | int) -> np.random.Generator:
+        """A generator of its own for a step and a row: the same whatever ran before, and wherever."""
+        import hashlib
+
+        spelled = "\0".join(map(str, (self.seed, *salt))).encode()
+        return np.random.default_rng(int.from_bytes(hashlib.blake2b(spelled, digest_size=16).digest(), "little"))
+
+
+class RowStep:
+    """A step that sees rows apart. `settings` is its part of the recipe; one instance a process."""
+
+    settings: ClassVar[type[Part]] = Part
+
+    def __init__(self, settings: Any, context: Context) -> None:
+        self.set, self.context = settings, context
+
+    def __call__(self, records: Sequence[Record]) -> list[Outcome]:
+        """An outcome for each record, in order."""
+        raise NotImplementedError
+
+
+class Rows(Protocol):
+    """The rows of a stage, as a SetStep's `decide` may ask for them again."""
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+
+    def records(self, indices: Iterable[int] | None = None) -> Iterator[Record]:
+        """The rows with these numbers (all, if None), in order of number, read from disk one block at a time."""
+
+
+@dataclass
+class Decision:
+    """What a SetStep decided. Arrays are by row number [count].
+
+    `keep` bool. `why` (row number -> reason, detail) for every row that is dropped or changed. `columns`: new values of
+    columns, by row number. `copies`: how often a kept row is written, 1 if None. `added`: rows made, with the number of
+    the row each was made from. `notes`: figures for the ledger, JSON.
+    """
+
+    keep: np.ndarray
+    why: dict[int, tuple[str, str]] = field(default_factory=dict)
+    columns: dict[int, Row] = field(default_factory=dict)
+    copies: np.ndarray | None = None
+    added: list[tuple[int, Row]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class SetStep:
+    """A step that must see all rows. `features` runs in parallel, `decide` once."""
+
+    settings: ClassVar[type[Part]] = Part
+
+    def __init__(self, settings: Any, context: Context) -> None:
+        self.set, self.context = settings, context
+
+    def schema(self) -> pa.Schema:
+        """The features of a row, by name and Arrow type. Keep them small: those of all rows are held in memory."""
+        raise NotImplementedError
+
+    def features(self, records: Sequence[Record]) -> dict[str, Any]:
+        """The features of these rows: a list or array [records] a name."""
+        raise NotImplementedError
+
+    def derive(self, frame: Any) -> Any:
+        """A daft DataFrame with `index` and the features -> one with `index` and what `decide` gets.
+
+        For what daft computes itself (MinHash); the features as they are, unless a step says otherwise.
+        """
+        return frame
+
+    def decide(self, features: pa.Table, rows: Rows) -> Decision:
+        """What becomes of each row; `features` are in order of row number."""
+        raise NotImplementedError
+
+
+Step = RowStep | SetStep

@@ -1,0 +1,215 @@
+"""Steps over a stage by daft: a stream of blocks through processes on all cores, or on a Ray cluster, in order.
+
+Nothing here depends on how daft cuts the stream: whatever the machine, the result is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from whet.data.curation.contract import Context, Outcome, Record, RowStep, SetStep
+from whet.data.curation.ledger import EXAMPLES, digest, excerpts
+from whet.data.curation.settings import make_step
+from whet.data.curation.stage import Stage, spelled
+from whet.data.curation.texts import joined
+from whet.errors import MissingExtra, RowError, WhetError
+
+BATCH = 512
+"""Rows a call of a step."""
+SMALL = 3000
+"""Below so many rows, starting processes costs more than they save."""
+
+Spec = tuple[str, dict[str, Any]]
+"""A step's name and its settings."""
+
+
+def daft_module(ray: str | None = None) -> Any:
+    """daft, set up: without reports to its makers, without bars of its own; on a Ray cluster if an address is given."""
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+    try:
+        import daft
+    except ImportError:
+        raise MissingExtra("daft", "data", "curating rows") from None
+    if ray:
+        try:
+            import ray as _  # noqa: F401
+        except ImportError:
+            raise MissingExtra("ray", "ray", "running on a cluster") from None
+        daft.set_runner_ray(address=ray)
+    return daft
+
+
+class Chain:
+    """Several RowSteps, one after another on a batch of rows. Made in each process from names and settings alone."""
+
+    def __init__(self, specs: list[Spec], context: Context) -> None:
+        self.specs, self.context = specs, context
+        self.steps: list[RowStep] | None = None
+
+    def __call__(self, indices: list[int], places: list[str], rows: list[str]) -> tuple[list[str], list[bytes | None]]:
+        """(rows as JSON, logs). A dropped row is as it was before the step that dropped it.
+
+        A log is None for a row that nothing happened to; else JSON: `does` [[step, reasons, detail, before, after,
+        digest of the new row]], `dropped` the step's number, `seconds` by step on a batch's first row, `fault` [what,
+        where, do].
+        """
+        if self.steps is None:
+            self.steps = [make_step(name, settings, self.context) for name, settings in self.specs]  # type: ignore[misc]
+        logs: list[dict[str, Any]] = [{} for _ in rows]
+        alive = [Record(i, p, orjson.loads(r)) for i, p, r in zip(indices, places, rows, strict=True)]
+        first, spent, out = indices[0], [], list(rows)
+        try:
+            for number, step in enumerate(self.steps):
+                begin = time.perf_counter()
+                outcomes = step(alive)
+                spent.append(time.perf_counter() - begin)
+                alive = self._taken(number, alive, outcomes, logs, out, first)
+        except WhetError as error:
+            logs[0]["fault"] = [error.what, error.where, error.do]
+        logs[0]["seconds"] = spent
+        return out, [orjson.dumps(log) if log else None for log in logs]
+
+    def _taken(
+        self, number: int, alive: list[Record], outcomes: list[Outcome], logs: list[dict[str, Any]],
+        out: list[str], first: int,
+    ) -> list[Record]:  # fmt: skip
+        left: list[Record] = []
+        shown: Counter[str] = Counter()
+        for record, (row, reasons, detail) in zip(alive, outcomes, strict=True):
+            if row is record.row:
+                left.append(record)
+                continue
+            at = record.number - first
+            before, after = "", ""
+            shown[reasons[0]] += 1
+            if shown[reasons[0]] <= EXAMPLES:  # so the first ten of all are among these, however rows are cut
+                columns = self.context.columns
+                before, after = excerpts(joined(record.row, columns), None if row is None else joined(row, columns))
+            if row is None:
+                logs[at]["dropped"] = number
+            else:
+                out[at] = spelled(row)
+                left.append(Record(record.number, record.place, row))
+            does = [number, list(reasons), detail, before, after, "" if row is None else digest(out[at])]
+            logs[at].setdefault("does", []).append(does)
+        return left
+
+
+def run_chain(stage: Stage, specs: list[Spec], context: Context, daft: Any) -> Iterator[tuple[Any, ...]]:
+    """(index, place, row as JSON, log) for each row of a stage, in order, after a chain of RowSteps."""
+    chain = Chain(specs, context)
+    kind = daft.DataType.struct({"row": daft.DataType.string(), "log": daft.DataType.binary()})
+
+    def call(index: Any, place: Any, row: Any) -> Any:
+        rows, logs = chain(index.to_pylist(), place.to_pylist(), row.to_pylist())
+        return pa.StructArray.from_arrays([pa.array(rows, pa.string()), pa.array(logs, pa.binary())], ["row", "log"])
+
+    frame = _frame(stage, daft)
+    done = frame.select("index", "place", _parallel(call, kind, stage, daft)(*_columns(daft)).alias("out"))
+    for block in _in_order(done):
+        out = block["out"].combine_chunks()
+        columns = [block["index"], block["place"], out.field("row"), out.field("log")]
+        yield from zip(*(column.to_pylist() for column in columns), strict=True)
+
+
+def survey(stage: Stage, name: str, settings: dict[str, Any], step: SetStep, context: Context, daft: Any) -> pa.Table:
+    """The features that a SetStep draws from each row, in order of row number."""
+    schema = step.schema()
+    types = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema}
+    types["fault"] = daft.DataType.binary()
+    drawn: dict[str, SetStep] = {}
+
+    def call(index: Any, place: Any, row: Any) -> Any:
+        if "step" not in drawn:
+            drawn["step"] = make_step(name, settings, context)  # type: ignore[assignment]
+        records = [
+            Record(i, p, orjson.loads(r))
+            for i, p, r in zip(index.to_pylist(), place.to_pylist(), row.to_pylist(), strict=True)
+        ]
+        try:
+            found, fault = drawn["step"].features(records), None
+        except WhetError as error:
+            found, fault = {}, orjson.dumps([error.what, error.where, error.do])
+        arrays = [pa.array(found[f.name], f.type) if found else pa.nulls(len(records), f.type) for f in schema]
+        arrays.append(pa.array([fault] * len(records), pa.binary()))
+        return pa.StructArray.from_arrays(arrays, [*schema.names, "fault"])
+
+    frame = _frame(stage, daft)
+    kind = daft.DataType.struct(types)
+    frame = frame.select("index", _parallel(call, kind, stage, daft)(*_columns(daft)).alias("out"))
+    frame = frame.select("index", *(daft.col("out")[field].alias(field) for field in (*schema.names, "fault")))
+    blocks = []
+    for block in _in_order(step.derive(frame)):
+        faults = block["fault"].to_pylist() if "fault" in block.column_names else []
+        for fault in filter(None, faults):
+            raise_fault(orjson.loads(fault))
+        blocks.append(block.drop_columns([name for name in ("fault", "index") if name in block.column_names]))
+    return pa.concat_tables(blocks)
+
+
+def raise_fault(fault: list[str | None]) -> None:
+    """A step's error that came back from another process. Always raises RowError."""
+    raise RowError(str(fault[0]), where=fault[1], do=fault[2])
+
+
+def _columns(daft: Any) -> list[Any]:
+    return [daft.col(name) for name in ("index", "place", "row")]
+
+
+def _frame(stage: Stage, daft: Any) -> Any:
+    return daft.read_parquet([str(path) for path in stage.files])
+
+
+def _parallel(call: Any, kind: Any, stage: Stage, daft: Any) -> Any:
+    """`call` as a function of columns, in processes of its own where there are rows enough to pay for them."""
+    many = stage.count > SMALL
+
+    class Work:
+        @daft.method.batch(return_dtype=kind, batch_size=BATCH)
+        def run(self, index: Any, place: Any, row: Any) -> Any:
+            return call(index, place, row)
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return daft.cls(Work, use_process=many, max_concurrency=cores if many else 1)().run
+
+
+def _in_order(frame: Any) -> Iterator[pa.Table]:
+    """The blocks of a result in order of row number, whatever the order they come in."""
+    waiting: dict[int, pa.Table] = {}
+    due = 0
+    for block in frame.iter_partitions():
+        table = block.to_arrow() if hasattr(block, "to_arrow") else _fetched(block)
+        for piece in _runs(table):
+            waiting[piece["index"][0].as_py()] = piece
+        while due in waiting:
+            piece = waiting.pop(due)
+            due += len(piece)
+            yield piece
+    if waiting:
+        raise RuntimeError(f"rows {due} to {min(waiting) - 1} did not come back")
+
+
+def _fetched(block: Any) -> pa.Table:
+    import ray
+
+    return ray.get(block).to_arrow()
+
+
+def _runs(table: pa.Table) -> Iterator[pa.Table]:
+    """The pieces of a table whose row numbers follow each other without a gap."""
+    import numpy as np
+
+    index = table["index"].to_numpy()
+    ends = [*(np.flatnonzero(np.diff(index) != 1) + 1).tolist(), len(index)] if len(index) else []
+    start = 0
+    for end in ends:
+        yield table.slice(start, end - start)
+        start = end
