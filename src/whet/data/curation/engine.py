@@ -5,6 +5,7 @@ Nothing here depends on how daft cuts the stream: whatever the machine, the resu
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from whet.data.curation.ledger import EXAMPLES, digest, excerpts
 from whet.data.curation.settings import make_step
 from whet.data.curation.stage import Stage, spelled
 from whet.data.curation.texts import joined
-from whet.errors import MissingExtra, RowError, WhetError
+from whet.errors import MissingExtra, RowError, RunError, WhetError
 
 BATCH = 512
 """Rows a call of a step."""
@@ -39,12 +40,33 @@ def daft_module(ray: str | None = None) -> Any:
     except ImportError:
         raise MissingExtra("daft", "data", "curating rows") from None
     if ray:
-        try:
-            import ray as _  # noqa: F401
-        except ImportError:
-            raise MissingExtra("ray", "ray", "running on a cluster") from None
+        _connect(ray)
         daft.set_runner_ray(address=ray)
     return daft
+
+
+def _connect(address: str) -> None:
+    """Join the cluster as a driver that prints nothing of the workers' own bars. Raises RunError if none answers."""
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("ray", "ray", "running on a cluster") from None
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        what = f"no Ray cluster answers: {str(error).splitlines()[0]}"
+        raise RunError(what, where=address, do="start one: ray start --head") from error
+
+
+def _workers() -> int:
+    """How many processes there are cores for: of the cluster where one is joined, else of this machine."""
+    import sys
+
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return max(int(sys.modules["ray"].cluster_resources().get("CPU", 1)), 1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Chain:
@@ -177,8 +199,8 @@ def _parallel(call: Any, kind: Any, stage: Stage, daft: Any) -> Any:
         def run(self, index: Any, place: Any, row: Any) -> Any:
             return call(index, place, row)
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return daft.cls(Work, use_process=many, max_concurrency=cores if many else 1)().run
+    # Without max_concurrency daft runs the function in this process.
+    return (daft.cls(Work, use_process=True, max_concurrency=_workers()) if many else daft.cls(Work))().run
 
 
 def _in_order(frame: Any) -> Iterator[pa.Table]:
