@@ -41,7 +41,8 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """What every step of a run shares. `columns` are the ones that hold text, none for whet's own names.
+    """What every step of a run shares. `columns` are the ones that hold text, none for whet's own names;
+    `prompt_columns` and `answer_columns` those that ask and answer (see `texts.prompt_and_answer`).
 
     `services` are functions that a higher room lends, for steps that ask a model: "perplexity", "embed", "generate".
     A step that uses one runs on the driver.
@@ -49,6 +50,8 @@ class Context:
 
     seed: int = 0
     columns: tuple[str, ...] = ()
+    prompt_columns: tuple[str, ...] = ()
+    answer_columns: tuple[str, ...] = ()
     services: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def draw(self, *salt: str | int) -> np.random.Generator:

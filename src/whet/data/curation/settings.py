@@ -21,6 +21,11 @@ class Curation(Part):
     """Of every draw, in every step."""
     columns: list[str] = []
     """The columns that hold text. None: whet's own names, or every column of strings where a row has none of them."""
+    prompt_columns: list[str] = []
+    """The columns that ask, in order, where they have names of their own: [question]. For steps that tell prompts from
+    answers."""
+    answer_columns: list[str] = []
+    """The columns that answer: [answer]."""
     encoding: str = "auto"
     """Of text files: auto is UTF-8, or what a byte order mark says."""
     max_broken: Annotated[float, Field(ge=0, le=1)] = 0.001
@@ -32,7 +37,8 @@ class Curation(Part):
 
     def context(self, **services: Any) -> Context:
         """What the steps of a run share."""
-        return Context(self.seed, tuple(self.columns), services)
+        names = (tuple(names) for names in (self.columns, self.prompt_columns, self.answer_columns))
+        return Context(self.seed, *names, services=services)
 
 
 def load_curation(path: str | Path) -> Curation:

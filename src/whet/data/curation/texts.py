@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 Row = dict[str, Any]
@@ -78,11 +78,17 @@ def map_texts(row: Row, function: Callable[[str], str], columns: tuple[str, ...]
     return with_texts(row, {path: new for path, text, new in found if new != text})
 
 
-def prompt_and_answer(row: Row) -> tuple[str, str] | None:
+def prompt_and_answer(
+    row: Row, prompt_columns: tuple[str, ...] = (), answer_columns: tuple[str, ...] = ()
+) -> tuple[str, str] | None:
     """What is asked and what is answered; None for a row without both (running text, turns without an answer).
 
-    Of a conversation, the answer is the last assistant's turn, and all before it is the prompt.
+    Of a conversation, the answer is the last assistant's turn, and all before it is the prompt. The columns that ask
+    and answer are those given, else whet's own names.
     """
+    if answer_columns:
+        answers = [name for name in answer_columns if name in row]
+        return (_text(row, prompt_columns), _text(row, answers)) if answers else None
     turns = row.get("messages") or row.get("conversations")
     if isinstance(turns, list) and turns and isinstance(turns[-1], dict):
         if turns[-1].get("role", turns[-1].get("from")) not in ("assistant", "gpt", "model"):
@@ -93,5 +99,8 @@ def prompt_and_answer(row: Row) -> tuple[str, str] | None:
     if answer is None:
         return None
     asked = [name for name in ("system", "instruction", "prompt", "input") if name in row]
-    text = "\n\n".join(text for name in asked for _, text in _within((name,), row[name]))
-    return text, "\n\n".join(text for _, text in _within((answer,), row[answer]))
+    return _text(row, asked), _text(row, [answer])
+
+
+def _text(row: Row, names: Iterable[str]) -> str:
+    return "\n\n".join(text for name in names for _, text in _within((name,), row.get(name)))
