@@ -1,7 +1,7 @@
-"""The published rules for web text, each a function of a text and its thresholds -> the names of the rules it breaks.
+"""The published rules for web text, and one for answers: text, thresholds, words -> the names of the rules it breaks.
 
-The thresholds are the papers'; where a paper leaves a detail open, it is done as datatrove does it (the library that made
-FineWeb), so that verdicts agree with it. All were made for long English web pages.
+The thresholds are the papers'; where a paper leaves a detail open, it is done as datatrove does it (the library that
+made FineWeb), so that verdicts agree. The published ones were made for long English web pages.
 """
 
 from __future__ import annotations
@@ -244,6 +244,28 @@ def fineweb(text: str, settings: FineWeb, words: list[str]) -> list[str]:
     )
 
 
+class Loops(Part):
+    """whet's own rule for answers, which may be short: only what says the same again and again is faulty.
+
+    The threshold lies above what songs with a refrain, regular expressions, lists and calculations in steps reach
+    (docs/quality.md).
+    """
+
+    max_duplicate_10_grams: Share = 0.35
+    """Share of characters in runs of ten words that were there before."""
+    min_words: Count = 30
+    """Of fewer words nothing is said."""
+
+
+def loops(text: str, settings: Loops, words: list[str]) -> list[str]:
+    """Rules on loops that a text breaks; signs are no words here."""
+    spoken = [word for word in words if word[-1].isalnum()]
+    if len(spoken) < max(settings.min_words, 10):
+        return []
+    again = duplicate_n_grams(spoken, [10])[10]
+    return _named(("loops", again > settings.max_duplicate_10_grams * sum(map(len, spoken))))
+
+
 @cache
 def _ends_sentence(character: str) -> bool:
     import regex  # knows Unicode's property Sentence_Terminal, which `re` and `unicodedata` do not
@@ -256,4 +278,6 @@ def _named(*rules: tuple[str, bool]) -> list[str]:
 
 
 Rule = Callable[[str, Any, list[str]], list[str]]
-RULES: dict[str, Rule] = {"gopher": gopher, "gopher-repetition": gopher_repetition, "c4": c4, "fineweb": fineweb}
+RULES: dict[str, Rule] = {
+    "gopher": gopher, "gopher-repetition": gopher_repetition, "c4": c4, "fineweb": fineweb, "loops": loops,
+}  # fmt: skip
