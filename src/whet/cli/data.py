@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +69,11 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
-    done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
+    try:
+        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr, flush=True)
+        os._exit(130)  # daft's threads would abort an orderly exit
     if quiet:
         return
     console = Console(highlight=False)
