@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -69,11 +70,13 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
+    signal.signal(signal.SIGTERM, _stop)
     try:
         done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped; nothing was written", file=sys.stderr, flush=True)
-        os._exit(130)  # daft's threads would abort an orderly exit
+        number = stop.args[0] if stop.args else signal.SIGINT
+        os._exit(128 + number)  # daft's threads would abort an orderly exit
     if quiet:
         return
     console = Console(highlight=False)
@@ -92,6 +95,10 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
     console.print(rows + ", ".join(done.files[:-2]), markup=False, soft_wrap=True)
     beside = f"dropped rows in {done.files[-2]}, ledger in {done.files[-1]}"
     console.print(beside, style="dim", markup=False, soft_wrap=True)
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _verbs() -> None:

@@ -79,10 +79,10 @@ def curate(
 def _work_folder(target: str | None) -> Path:
     """A folder of its own: beside the output, as there is room for it; else where temporary files go."""
     if target is None or output.is_remote(target):
-        return Path(tempfile.mkdtemp(prefix="whet-"))
+        return Path(tempfile.mkdtemp(prefix="whet-")).resolve()
     folder = Path(target.split("{")[0] + "x").parent
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=".whet-", dir=folder))
+    return Path(tempfile.mkdtemp(prefix=".whet-", dir=folder)).resolve()
 
 
 class _Run:
