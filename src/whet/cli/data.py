@@ -70,7 +70,6 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
-    signal.signal(signal.SIGTERM, _stop)
     try:
         done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
     except KeyboardInterrupt as stop:
@@ -95,10 +94,6 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
     console.print(rows + ", ".join(done.files[:-2]), markup=False, soft_wrap=True)
     beside = f"dropped rows in {done.files[-2]}, ledger in {done.files[-1]}"
     console.print(beside, style="dim", markup=False, soft_wrap=True)
-
-
-def _stop(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt(number)
 
 
 def _verbs() -> None:
