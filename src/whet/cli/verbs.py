@@ -5,5 +5,6 @@ from __future__ import annotations
 VERBS = {
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
     "quality": "Drop or flag texts that break the rules of Gopher, C4 or FineWeb, and answers that loop.",
+    "language": "Name each row's language; keep some.",
     "sample": "Draw so many rows.",
 }

@@ -6,6 +6,7 @@ A module holds one step: its settings (a Part), the step, and the pure functions
 from __future__ import annotations
 
 from whet.data.curation.contract import RowStep, SetStep
+from whet.data.steps.language import Language
 from whet.data.steps.quality import Quality
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
@@ -13,5 +14,6 @@ from whet.data.steps.sample import Sample
 STEPS: dict[str, type[RowStep] | type[SetStep]] = {
     "repair": Repair,
     "quality": Quality,
+    "language": Language,
     "sample": Sample,
 }
