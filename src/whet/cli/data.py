@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -62,6 +63,13 @@ def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quie
     _curate(check_curation({**of_all, "steps": [{name: tree}]}, "command line"), paths, ray, overwrite, quiet)
 
 
+def _bits_per_byte(texts: Sequence[str], model: str) -> list[float | None]:
+    """The service `perplexity`: torch is imported when a step asks for it."""
+    from whet.train.score import bits_per_byte
+
+    return bits_per_byte(texts, model)
+
+
 def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
     from rich.console import Console
 
@@ -71,7 +79,8 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
     try:
-        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
+        services = {"perplexity": _bits_per_byte}
+        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet, **services)
     except KeyboardInterrupt as stop:
         print("stopped; nothing was written", file=sys.stderr, flush=True)
         number = stop.args[0] if stop.args else signal.SIGINT

@@ -6,7 +6,9 @@ A module holds one step: its settings (a Part), the step, and the pure functions
 from __future__ import annotations
 
 from whet.data.curation.contract import RowStep, SetStep
+from whet.data.steps.inconsistencies import Inconsistencies
 from whet.data.steps.language import Language
+from whet.data.steps.perplexity import Perplexity
 from whet.data.steps.quality import Quality
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
@@ -15,5 +17,7 @@ STEPS: dict[str, type[RowStep] | type[SetStep]] = {
     "repair": Repair,
     "quality": Quality,
     "language": Language,
+    "inconsistencies": Inconsistencies,
+    "perplexity": Perplexity,
     "sample": Sample,
 }

@@ -16,8 +16,8 @@ from whet.recipe.part import Part
 
 UNDETERMINED = "und"
 """ISO 639's code where nothing can be said: too short, too unsure, or code and formulas rather than prose."""
-LONGEST = 2000
-"""Characters that are looked at: more do not change the answer, and cost time."""
+LONGEST = 600
+"""Characters that are looked at: more seldom change the answer, and cost time."""
 
 
 class LanguageSettings(Part):
@@ -57,9 +57,9 @@ class Language(RowStep):
             both = prompt_and_answer(row, self.context.prompt_columns, self.context.answer_columns)
             text = both[1] if both else ""
         found, probability = language_of(text, self.set.min_letters, self.set.min_probability)
-        if self.set.languages and found not in self.set.languages:
-            if found != UNDETERMINED or self.set.undetermined == "drop":
-                return Outcome(None, (f"not asked for: {found}",), f"probability {probability:.2f}")
+        wanted = [*self.set.languages, *([UNDETERMINED] if self.set.undetermined == "keep" else [])]
+        if self.set.languages and found not in wanted:
+            return Outcome(None, (f"not asked for: {found}",), f"probability {probability:.2f}")
         return Outcome(row if row.get("language") == found else {**row, "language": found}, (found,))
 
 

@@ -22,8 +22,8 @@ Count = Annotated[int, Field(ge=0)]
 # A word may hold digits, one kind of apostrophe splits off its end; all other signs are words of one character. That is
 # how the tokenizers cut with which these thresholds were used (Treebank's, spaCy's), but for their lists of exceptions.
 _WORD = re.compile(
-    r"""(?x) https?://\S+ | \d+(?:[.,]\d+)+ | \b(?:[A-Za-z]\.)+(?!\w) | \b(?:Mrs?|Ms|Dr|St)\. | \w+?(?=n['’]t\b) | n['’]t\b
-    | ['’](?:s|re|ve|ll|d|m)\b | \w+ | \.{2,} | -+ | [^\w\s]"""
+    r"""(?x) https?://\S+ | \d+(?:[.,]\d+)+ | \b(?:[A-Za-z]\.)+(?!\w) | \b(?:Mrs?|Ms|Dr|St)\.
+    | \w+?(?=n['’]t\b) | n['’]t\b | ['’](?:s|re|ve|ll|d|m)\b | \w+ | \.{2,} | -+ | [^\w\s]"""
 )
 _SENTENCE_END = re.compile(r"""(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St))(?<!\bMrs)[.!?。！？]+["'”’)\]]*(?=\s|$)""")
 _PARAGRAPHS, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
