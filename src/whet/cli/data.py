@@ -67,7 +67,8 @@ def _bits_per_byte(texts: Sequence[str], model: str) -> list[float | None]:
     """The service `perplexity`: torch is imported when a step asks for it."""
     from whet.train.score import bits_per_byte
 
-    return bits_per_byte(texts, model)
+    scores: list[float | None] = bits_per_byte(texts, model)
+    return scores
 
 
 def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:

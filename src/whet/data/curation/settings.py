@@ -37,8 +37,8 @@ class Curation(Part):
 
     def context(self, **services: Any) -> Context:
         """What the steps of a run share."""
-        names = (tuple(names) for names in (self.columns, self.prompt_columns, self.answer_columns))
-        return Context(self.seed, *names, services=services)
+        prompts, answers = tuple(self.prompt_columns), tuple(self.answer_columns)
+        return Context(self.seed, tuple(self.columns), prompts, answers, services)
 
 
 def load_curation(path: str | Path) -> Curation:

@@ -60,7 +60,7 @@ def truncated(prompt: str, answer: str) -> str:
     if len(text.split()) < 12 or _looks_like_code(text):
         return ""
     last = text.rsplit("\n", 1)[-1]
-    if text[-1] in ",(" or text[-1] == ":" and len(last.split()) >= 6:
+    if text[-1] in ",(" or (text[-1] == ":" and len(last.split()) >= 6):
         return f"ends in {text[-1]!r}"
     return "ends in a word that must go on" if _MUST_GO_ON.search(last) and not _LIST_LINE.match(last) else ""
 

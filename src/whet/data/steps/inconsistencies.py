@@ -39,10 +39,10 @@ class InconsistenciesSettings(Part):
     wrong_language: Action = "flag"
     """Asked in one language, answered in another, with no translation asked for."""
     contradictions: Several = "flag"
-    """Rows with the same prompt and different closed answers (yes and no, labels, figures). keep-first: rows that answer
+    """Rows with one prompt and different closed answers (yes and no, labels, figures). keep-first: rows that answer
     as the first one; keep-majority: as most do, and none of a tie; report: only count them."""
     several_answers: Several = "report"
-    """Rows with the same prompt and different answers of which fewer than two are closed: seldom a fault."""
+    """Rows with the same prompt and different answers, fewer than two of them closed: seldom a fault."""
     closed_words: int = Field(default=3, ge=1)
     """Words that a closed answer may have."""
 

@@ -158,9 +158,11 @@ def _repeated(items: list[str]) -> tuple[int, int]:
     if len(set(items)) == len(items):
         return 0, 0
     seen: set[str] = set()
-    again = []
+    again: list[str] = []
     for item in items:
-        (again.append if item in seen else seen.add)(item)
+        if item in seen:
+            again.append(item)
+        seen.add(item)
     return len(again), sum(map(len, again))
 
 

@@ -13,12 +13,13 @@ _SORRY = (
 )
 _CANNOT = (
     r"(?:i|we)(?: just| simply| really)?(?:"
-    r" can(?:'t|not| not)| won't| will not| must decline| have to decline| must refuse| do(?:n't| not) have the ability"
+    r" can(?:'t|not| not)| won't| will not| must decline| have to decline| must refuse"
+    r"| do(?:n't| not) have the (?:ability|capability)"
     r"|(?:'m| am|'re| are) (?:not able|unable|not allowed|not permitted|not programmed|not comfortable|not capable))"
 )
 _TASK = (
-    r"(?:access|advise|answer|assist|browse|complete|comply|condone|continue|create|discuss|display|do (?:that|this)|engage"
-    r"|fulfil+|generate|give|help|make|offer|open|participate|perform|process|produce|promote|provide|recommend|respond"
+    r"(?:access|advise|answer|assist|browse|complete|comply|condone|continue|create|discuss|display|do (?:that|this)"
+    r"|engage|fulfil+|generate|give|help|make|offer|open|participate|perform|process|produce|promote|provide|recommend|respond"
     r"|send|share|support|tell|translate|view|write)"
 )
 _OF_IT = (
