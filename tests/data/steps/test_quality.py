@@ -56,8 +56,28 @@ def filters() -> dict[str, tuple[Any, Any]]:
 def documents(count: int) -> list[str]:
     """Made texts, each with a few faults of web pages, in words that every tokenizer cuts alike."""
     draw = np.random.default_rng(0)
-    short = "the be to of and that have with it in on he she we go see red old tree".split()
-    long = "window garden travel morning letters ordinary mountain wonderful incomprehensible".split()
+    short = [
+        "the",
+        "be",
+        "to",
+        "of",
+        "and",
+        "that",
+        "have",
+        "with",
+        "it",
+        "in",
+        "on",
+        "he",
+        "she",
+        "we",
+        "go",
+        "see",
+        "red",
+        "old",
+        "tree",
+    ]
+    long = ["window", "garden", "travel", "morning", "letters", "ordinary", "mountain", "wonderful", "incomprehensible"]
 
     def sentence(words: int) -> str:
         chosen = [str(draw.choice(long if draw.random() < 0.4 else short)) for _ in range(words)]
@@ -126,10 +146,10 @@ def test_real_documents_get_datatroves_verdict(filters: dict[str, tuple[Any, Any
 
 
 def test_n_grams_that_come_again() -> None:
-    words = "a b c a b c a b".split()
+    words = ["a", "b", "c", "a", "b", "c", "a", "b"]
     # 2-grams, one after another: ab bc ca, then "ab" again at 3, "ca" at 5 (as "ab" took two words), and b is left
     assert duplicate_n_grams(words, [2, 3]) == {2: 4, 3: 3}
-    assert duplicate_n_grams("all of these words differ".split(), [2, 3]) == {2: 0, 3: 0}
+    assert duplicate_n_grams(["all", "of", "these", "words", "differ"], [2, 3]) == {2: 0, 3: 0}
 
 
 def test_sentences() -> None:
@@ -166,7 +186,7 @@ def test_short_rows_that_are_no_web_pages_stay(row: dict[str, Any]) -> None:
 
 def test_running_text_is_held_to_the_published_rules() -> None:
     good = " ".join(
-        f"The {n} men went to the house and we have to go with them before it is dark." for n in "one two".split()
+        f"The {n} men went to the house and we have to go with them before it is dark." for n in ["one", "two"]
     )
     good = " ".join(good.replace("men", word) for word in ("men", "boys", "farmers", "sailors", "teachers"))
     done = curate([{"text": "Click here"}, {"text": good, "id": 7}], [{"quality": {"rules": ["gopher"]}}])

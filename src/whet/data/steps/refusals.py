@@ -24,7 +24,7 @@ _TASK = (
 )
 _OF_IT = (
     r"(?: (?:that|this|these|those|you|your|with|such|any|it|to|in (?:creating|generating|making|writing))\b"
-    r"| an? (?:answer|file|image|link|opinion|photo|picture|response|video|website)\b|[.,!]|$)"
+    r"| (?:an? )?(?:advice|answer|details|image|instructions|link|opinion|photo|picture|response|video)\b|[.,!]|$)"
 )
 _MACHINE = r"(?:ai|a\.i\.|artificial intelligence|(?:large |ai )?language model|(?:ai |virtual )?assistant|chat ?bot)"
 _LACKS = (
@@ -34,6 +34,7 @@ _LACKS = (
 REFUSALS: tuple[tuple[str, str], ...] = (
     ("I'm sorry, but I cannot ...", rf"^(?:oh|well|no|thanks?(?: you)?)?[,.! ]*{_SORRY},? ?(?:but |that )*{_CANNOT}\b"),
     ("I cannot help with that", rf"^(?:no[,.;] )?{_CANNOT} (?:be able )?(?:to )?{_TASK}\b{_OF_IT}"),
+    ("I don't have the ability to ...", r"^(?:i|we) do(?:n't| not) have the (?:ability|capability) to\b"),
     ("As an AI, I cannot ...", rf"\bas an? {_MACHINE}\b[^.]{{0,40}}\b(?:i|we)\b[^.]{{0,25}}{_LACKS}"),
     ("I'm just an AI, I don't have ...", rf"^(?:i'm|i am) (?:just |only )?an? {_MACHINE}\b[^.]{{0,60}}{_LACKS}"),
     (
