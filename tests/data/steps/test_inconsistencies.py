@@ -38,6 +38,8 @@ NOT_REFUSED = [
     "Sorry for the delay! Here is the list you asked for: bread, milk, eggs.",
     "Unfortunately, the museum is closed on Mondays. Go on Tuesday.",
     "You cannot divide by zero.",
+    "I'm sorry, but I can't agree: the earth is round.",
+    "I'm sorry, I don't understand. Which file do you mean?",
     "Penguins can't fly, but they swim well.",
     "I can't wait to see you!",
     "I cannot recall a better film than this one.",
@@ -240,7 +242,7 @@ def test_flags_drops_and_checks_that_are_off() -> None:
     done = curate(rows, [{"inconsistencies": {}}])
     assert done.rows == [rows[0] | {"inconsistencies": ["refusal"]}, rows[2]]
     assert done.ledger.steps[0].reasons == {"refusal": 1, "empty": 1}
-    done = curate(rows, [{"inconsistencies": {"empty": "off", "refusal": "drop"}}])
+    done = curate(rows, [{"inconsistencies": {"empty": False, "refusal": "drop"}}])  # YAML reads `off` as False
     assert done.rows == rows[1:]
     assert done.ledger.steps[0].notes["found"] == {"refusal": 1}
 

@@ -56,28 +56,8 @@ def filters() -> dict[str, tuple[Any, Any]]:
 def documents(count: int) -> list[str]:
     """Made texts, each with a few faults of web pages, in words that every tokenizer cuts alike."""
     draw = np.random.default_rng(0)
-    short = [
-        "the",
-        "be",
-        "to",
-        "of",
-        "and",
-        "that",
-        "have",
-        "with",
-        "it",
-        "in",
-        "on",
-        "he",
-        "she",
-        "we",
-        "go",
-        "see",
-        "red",
-        "old",
-        "tree",
-    ]
-    long = ["window", "garden", "travel", "morning", "letters", "ordinary", "mountain", "wonderful", "incomprehensible"]
+    short = "the be to of and that have with it in on he she we go see red old tree".split()  # noqa: SIM905
+    long = "window garden travel morning letters ordinary mountain wonderful incomprehensible".split()  # noqa: SIM905
 
     def sentence(words: int) -> str:
         chosen = [str(draw.choice(long if draw.random() < 0.4 else short)) for _ in range(words)]

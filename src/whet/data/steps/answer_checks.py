@@ -111,22 +111,16 @@ _KIN = {
 """Languages that are taken for another, so alike are they in print."""
 
 
-LOOKED_AT = 300
-"""Characters of a text by which its language is judged here: enough to be sure, and twice as fast."""
-
-
 def wrong_language(prompt: str, answer: str, min_probability: float = 0.9) -> str:
     """An answer in another language than the first and the last part of its prompt (a system prompt and the question,
     or an instruction and its input), all surely known, where no translation is asked for."""
     if _MAY_CHANGE_LANGUAGE.search(prompt):
         return ""
     parts = prompt.strip().split("\n\n")
-    answered = _surely(answer[:LOOKED_AT], min_probability)
+    answered = _surely(answer, min_probability)
     if not answered:
         return ""
-    asked = list(
-        dict.fromkeys(filter(None, (_surely(part[:LOOKED_AT], min_probability) for part in (parts[0], parts[-1]))))
-    )
+    asked = list(dict.fromkeys(filter(None, (_surely(part, min_probability) for part in (parts[0], parts[-1])))))
     return f"asked in {' and '.join(asked)}, answered in {answered}" if asked and answered not in asked else ""
 
 

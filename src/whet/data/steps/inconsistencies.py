@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from whet.data.curation.contract import Decision, Record, Row, Rows, SetStep
 from whet.data.curation.texts import prompt_and_answer
 from whet.data.steps.answer_checks import CHECKS, plain, roles
 from whet.recipe.part import Part
 
-Action = Literal["drop", "flag", "off"]
+Action = Annotated[
+    Literal["drop", "flag", "off"],
+    BeforeValidator(lambda value: "off" if value is False else value),  # as YAML reads `off`
+]
 Several = Literal["drop-all", "keep-first", "keep-majority", "flag", "report"]
 
 

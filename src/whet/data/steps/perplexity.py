@@ -30,7 +30,8 @@ class PerplexitySettings(Part):
     """What is scored: all texts of a row, or its answer alone (rows without one are not judged)."""
     min: float | None = None
     max: float | None = None
-    """Rows below or above are dropped. Bits a byte: prose has about 1, noise 4 and more, what is repeated almost 0."""
+    """Rows below or above are dropped. By whet-tiny, English prose has 1 to 2 bits a byte, broken encodings and random
+    letters 6 and more; names and rare words lie between."""
     drop_lowest: Share = 0.0
     drop_highest: Share = 0.0
     """These shares of rows are dropped."""

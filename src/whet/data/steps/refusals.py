@@ -22,6 +22,7 @@ _TASK = (
     r"|engage|fulfil+|generate|give|help|make|offer|open|participate|perform|process|produce|promote|provide|recommend|respond"
     r"|send|share|support|tell|translate|view|write)"
 )
+_NO_TASK = r" (?:agree|believe|find|imagine|recall|remember|think|understand|wait)\b"
 _OF_IT = (
     r"(?: (?:that|this|these|those|you|your|with|such|any|it|to|in (?:creating|generating|making|writing))\b"
     r"| (?:an? )?(?:advice|answer|details|image|instructions|link|opinion|photo|picture|response|video)\b|[.,!]|$)"
@@ -32,7 +33,10 @@ _LACKS = (
 )
 
 REFUSALS: tuple[tuple[str, str], ...] = (
-    ("I'm sorry, but I cannot ...", rf"^(?:oh|well|no|thanks?(?: you)?)?[,.! ]*{_SORRY},? ?(?:but |that )*{_CANNOT}\b"),
+    (
+        "I'm sorry, but I cannot ...",
+        rf"^(?:oh|well|no|thanks?(?: you)?)?[,.! ]*{_SORRY},? ?(?:but |that )*{_CANNOT}\b(?!{_NO_TASK})",
+    ),
     ("I cannot help with that", rf"^(?:no[,.;] )?{_CANNOT} (?:be able )?(?:to )?{_TASK}\b{_OF_IT}"),
     ("I don't have the ability to ...", r"^(?:i|we) do(?:n't| not) have the (?:ability|capability) to\b"),
     ("As an AI, I cannot ...", rf"\bas an? {_MACHINE}\b[^.]{{0,40}}\b(?:i|we)\b[^.]{{0,25}}{_LACKS}"),
