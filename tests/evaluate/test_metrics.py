@@ -80,7 +80,8 @@ def test_numbers_in_texts(text, found):
     [
         ("so it is 72.", "72", None, 1), ("#### 1,000", "1000", None, 1), ("12 million", "12000000", None, 1),
         ("12", "12 million", None, 1), ("0.125", "12.5%", None, 1), ("12.5", "12.5%", None, 1),
-        ("5 or 6", "5", None, 0), ("101", "100", 0.02, 1), ("103", "100", 0.02, 0), ("none", "4", None, 0), ("3 thousand", "3 million", None, 0),
+        ("5 or 6", "5", None, 0), ("101", "100", 0.02, 1), ("103", "100", 0.02, 0),
+        ("none", "4", None, 0), ("3 thousand", "3 million", None, 0),
     ],
 )  # fmt: skip
 def test_numeric_with_tolerance_and_scale(said, wanted, tolerance, right):

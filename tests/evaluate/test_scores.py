@@ -76,9 +76,13 @@ def test_windows_score_each_target_once(stride):
 
 
 def test_a_row_too_long_is_named_not_cut(scorer):
-    row = Row(np.full(300, 5, dtype=np.int32), np.arange(300) > 0, place="rows.jsonl:4")
-    with pytest.raises(ModelError, match=r"rows\.jsonl:4: the row has 300 tokens, and the model takes 256"):
+    row = Row(np.full(258, 5, dtype=np.int32), np.arange(258) > 0, place="rows.jsonl:4")
+    with pytest.raises(ModelError, match=r"rows\.jsonl:4: the row has 258 tokens, and the model takes 256"):
         scorer.logps([row])
+    [last] = scorer.logps([Row(row.ids[:257], np.arange(257) > 255)])  # nothing is predicted from the last token
+    cut = scorer.cut(row)
+    assert (len(cut), cut.target_count) == (257, 256)
+    assert scorer.logps([cut])[0][-1] == pytest.approx(last[-1], rel=1e-5)
 
 
 def test_nan_is_named(make_model):
@@ -92,9 +96,9 @@ def test_nan_is_named(make_model):
 
 PREAMBLE = "the cat sat on the mat\n\nthe dog ran home\n\n"
 QUESTIONS = [
-    Question(PREAMBLE + "where is the cat?\nAnswer:", (" the mat", " home", " a rug by the door"), 0, "q:1", "Answer:"),
-    Question(PREAMBLE + "where is the dog? ", ("home", "the mat"), 1, "q:2", "Answer:"),
-    Question("", ("the cat", "the dog"), 0, "q:3", "Answer:"),
+    Question(PREAMBLE + "where is the cat?\nAnswer:", ("the mat", "home", "a rug by the door"), 0, "q:1"),
+    Question(PREAMBLE + "where is the dog? ", ("home", "the mat"), 1, "q:2", delimiter=""),
+    Question("", ("the cat", "the dog"), 0, "q:3", delimiter=""),
 ]
 
 
@@ -123,8 +127,12 @@ def test_choices_are_those_of_a_plain_loop(answering):
     model, tokenizer, scorer = answering
     found = answer(scorer, tokenizer, QUESTIONS, ("sum", "mean", "unconditional"))
     for question, answered in zip(QUESTIONS, found, strict=True):
-        sums = np.array([slow(model, tokenizer, question.context, option) for option in question.options])
-        alone = np.array([slow(model, tokenizer, question.neutral, option) for option in question.options])
+        sums = np.array(
+            [slow(model, tokenizer, question.context, question.delimiter + option) for option in question.options]
+        )
+        alone = np.array(
+            [slow(model, tokenizer, question.neutral, question.delimiter + option) for option in question.options]
+        )
         lengths = np.array([len(option) for option in question.options])
         np.testing.assert_allclose(answered.logps["sum"], sums, rtol=1e-6)
         np.testing.assert_allclose(answered.logps["mean"], sums / lengths, rtol=1e-6)
@@ -135,7 +143,7 @@ def test_choices_are_those_of_a_plain_loop(answering):
 
 def test_ids_behind_a_preamble_are_those_of_the_whole_text(answering):
     _, tokenizer, _ = answering
-    pairs = [(q.context, option, q.place) for q in QUESTIONS[:2] for option in q.options]
+    pairs = [(q.context, q.goes_on(n), q.place) for q in QUESTIONS[:2] for n in range(len(q.options))]
     for (context, option, _), row in zip(pairs, continuations(tokenizer, pairs), strict=True):
         assert row.ids.tolist() == tokenizer(context + option)["input_ids"]
 

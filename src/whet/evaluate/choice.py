@@ -4,7 +4,7 @@ A question's options share its context, and questions share their preamble; on t
 What is compared (Brown et al. 2020, arXiv 2005.14165; Holtzman et al. 2021, arXiv 2104.08315):
 
     sum            log p(option | context)
-    mean           ... / bytes of the option                 length-normalised (lm-eval's acc_norm)
+    mean           ... / characters of the option            length-normalised (lm-eval's acc_norm)
     unconditional  ... - log p(option | neutral context)     what the context adds to how likely the option is anyway
 """
 
@@ -25,14 +25,19 @@ NORMS = ("sum", "mean", "unconditional")
 
 @dataclass(frozen=True)
 class Question:
-    """`context` is text that the options go on from, each as it follows it (with its blank). `answer` is the index of
-    the right one, None where it is not known. `neutral` is the context of the unconditional variant."""
+    """`context` is text that the options go on from, each behind `delimiter`. `answer` is the index of the right one,
+    None where it is not known. `neutral` is the context of the unconditional variant."""
 
     context: str
     options: tuple[str, ...]
     answer: int | None = None
     place: str = ""
     neutral: str = "Answer:"
+    delimiter: str = " "
+
+    def goes_on(self, number: int) -> str:
+        """What follows the context: the option behind its delimiter."""
+        return self.delimiter + self.options[number]
 
 
 @dataclass(frozen=True)
@@ -61,24 +66,27 @@ def answer(
     tokenizer: Any,
     questions: Sequence[Question],
     norms: Sequence[str] = ("sum", "mean"),
+    cut: bool = False,
     done: Callable[[int], None] = lambda rows: None,
 ) -> list[Answered]:
-    """Score every option of every question. Raises RowError for a question without options or with an empty one, and
-    ModelError where one is longer than the model takes."""
+    """Score every option of every question. Where a question is longer than the model takes, its beginning is left out
+    if `cut`; else ModelError names it. Raises RowError for a question without options or with an empty one."""
     pairs: list[Pair] = []
     for question in questions:
         _check(question)
-        pairs += [(question.context, option, question.place) for option in question.options]
-        if "unconditional" in norms:
-            pairs += [(question.neutral, option, question.place) for option in question.options]
+        contexts = [question.context, *([question.neutral] if "unconditional" in norms else [])]
+        for context in contexts:
+            pairs += [(context, question.goes_on(n), question.place) for n in range(len(question.options))]
     rows = continuations(tokenizer, pairs)
+    if cut:
+        rows = [scorer.cut(row) for row in rows]
     sums = [float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done)]
     answered, at = [], 0
     for question in questions:
         size = len(question.options)
         logps = {"sum": np.array(sums[at : at + size])}
         at += size
-        lengths = np.array([max(len(option.encode()), 1) for option in question.options])
+        lengths = np.array([max(len(option), 1) for option in question.options])
         logps["mean"] = logps["sum"] / lengths
         if "unconditional" in norms:
             logps["unconditional"] = logps["sum"] - np.array(sums[at : at + size])

@@ -59,9 +59,22 @@ class Scorer:
             self.language_model.train(training)
         return out
 
+    def fits(self, row: Row) -> bool:
+        """Whether the model takes the row: all of it but its last token, from which nothing is predicted."""
+        return self.max_length is None or len(row) - 1 <= self.max_length
+
+    def cut(self, row: Row) -> Row:
+        """The row without as much of its beginning as does not fit."""
+        if self.fits(row) or self.max_length is None:
+            return row
+        begin = len(row) - 1 - self.max_length
+        targets = row.targets[begin:].copy()
+        targets[0] = False
+        return Row(row.ids[begin:], targets, row.weight, row.group, row.role, row.place)
+
     def _check_lengths(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            if self.max_length is not None and len(row) > self.max_length:
+            if not self.fits(row):
                 raise ModelError(
                     f"the row has {len(row):,} tokens, and the model takes {self.max_length:,}",
                     where=row.place,
