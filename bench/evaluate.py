@@ -82,12 +82,14 @@ def write_tasks(archive: Path, folder: Path, subjects: int, shots: int) -> list[
 
 def ours(model: str, folder: Path, out: Path) -> None:
     """Every task in the folder, and the log-probabilities of every row."""
+    import torch
+
     from whet.evaluate.choice import answer
     from whet.evaluate.score import Scorer
     from whet.evaluate.tasks import read_task
     from whet.models.saved import open_run
 
-    loaded = open_run(model)
+    loaded = open_run(model, dtype=torch.float32)
     scorer = Scorer.of(loaded)
     tasks = {path.stem: read_task(path).questions() for path in sorted(folder.glob("*.yaml"))}
     questions = [question for found in tasks.values() for question in found]
@@ -122,7 +124,8 @@ def compare(folder: Path, tasks: list[str], times: dict[str, float]) -> None:
 
 def _lm_eval(args: argparse.Namespace, folder: Path, tasks: list[str]) -> list[str]:
     return [
-        args.lm_eval, "run", "--model", "hf", "--model_args", f"pretrained={args.model},dtype=float32", "--device", "cpu",
+        args.lm_eval, "run", "--model", "hf", "--model_args", f"pretrained={args.model},dtype=float32",
+        "--device", "cpu",
         "--tasks", ",".join(f"local_{task}" for task in tasks), "--include_path", str(folder), "--log_samples",
         "--output_path", str(folder / "theirs"), "--batch_size", args.batch_size,
     ]  # fmt: skip
