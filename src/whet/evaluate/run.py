@@ -92,9 +92,8 @@ def evaluate(
     intervals = {one.name: one.interval(seed) for one in measured}
     settings = {"metrics": [_name(metric) for metric in metrics], "max_new_tokens": max_new_tokens, "seed": seed}
     by_slice = {name: _sliced(name, columns, measured, seed) for name in slices}
-    return Evaluation(
-        subject.name, _label(data), measured, intervals, by_slice, columns, settings, time.perf_counter() - begin, notes,
-    )  # fmt: skip
+    seconds = time.perf_counter() - begin
+    return Evaluation(subject.name, _label(data), measured, intervals, by_slice, columns, settings, seconds, notes)
 
 
 def answers(
