@@ -23,7 +23,7 @@ from whet.errors import RecipeError
 WEIGHTS = {1: 0.25, 2: 0.6, 3: 0.9}
 """Of a term, by severity."""
 KINDS = ("slur", "insult", "profanity", "sexual", "attack", "threat")
-GROUP_REACH, OBJECT_REACH, PERSON_REACH, SENSE_REACH = 6, 4, 4, 2
+GROUP_REACH, OBJECT_REACH, PERSON_REACH, SENSE_REACH = 6, 4, 4, 4
 
 _PERSONAL = PEOPLE | frozenset("you your you're u ur he he's she she's they they're him her them these those".split())
 
@@ -96,7 +96,7 @@ class Lexicon:
                 raise RecipeError(f"cannot be read: {error}", where=str(more), do="`terms` is a text file") from error
             terms = [*terms, *read_terms(text, str(more))]
         self.terms: dict[str, list[Term]] = defaultdict(list)
-        for term in sorted(terms, key=lambda term: -len(term.words)):
+        for term in sorted(terms, key=lambda term: (-len(term.words), -term.severity)):
             self.terms[term.words[0]].append(term)
         of_groups = {"group", "object"}
         self._alone = {first for first, same in self.terms.items() if any(t.needs not in of_groups for t in same)}
