@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -67,7 +70,12 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
-    done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
+    try:
+        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
+    except KeyboardInterrupt as stop:
+        print("stopped; nothing was written", file=sys.stderr, flush=True)
+        number = stop.args[0] if stop.args else signal.SIGINT
+        os._exit(128 + number)  # daft's threads would abort an orderly exit
     if quiet:
         return
     console = Console(highlight=False)

@@ -12,6 +12,9 @@ from whet.errors import MissingExtra, RecipeError, RowError, did_you_mean
 QUICKSTART = "quickstart"
 """Names the rows in the package, where no file or folder is called so."""
 
+ACCOUNTS = (".rejects.jsonl", ".ledger.json")
+"""What curation writes beside its rows, and no reader of a folder takes for rows."""
+
 _ABOUT_THE_DATA = {"readme", "license", "licence", "notice", "changelog", "source"}
 
 
@@ -54,7 +57,10 @@ def files_of(path: str) -> list[tuple[str, Path]]:
         raise _missing(path, root)
     if not root.is_dir():
         return [(path, root)]
-    inside = sorted(file for file in root.rglob("*") if file.is_file() and not _hidden(file.relative_to(root)))
+    inside = sorted(
+        file for file in root.rglob("*")
+        if file.is_file() and not _hidden(file.relative_to(root)) and not file.name.endswith(ACCOUNTS)
+    )  # fmt: skip
     known = [file for file in inside if format_of(file) in READERS]
     # Beside tables, a .txt is a note about them; a folder of .txt alone is a corpus, but for its licence and the like.
     found = [file for file in known if format_of(file) != ".txt"] or [

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from whet.data.curation.settings import Curation, make_step, settings_of
 from whet.data.curation.source import read_files, read_rows
 from whet.data.curation.stage import Stage, StageWriter, spelled
 from whet.data.curation.texts import joined
-from whet.errors import RowError, StorageError
+from whet.errors import RowError, StorageError, did_you_mean
 
 Source = str | Path | list[str] | Iterable[dict[str, Any]]
 
@@ -78,10 +79,10 @@ def curate(
 def _work_folder(target: str | None) -> Path:
     """A folder of its own: beside the output, as there is room for it; else where temporary files go."""
     if target is None or output.is_remote(target):
-        return Path(tempfile.mkdtemp(prefix="whet-"))
+        return Path(tempfile.mkdtemp(prefix="whet-")).resolve()
     folder = Path(target.split("{")[0] + "x").parent
     folder.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=".whet-", dir=folder))
+    return Path(tempfile.mkdtemp(prefix=".whet-", dir=folder)).resolve()
 
 
 class _Run:
@@ -122,8 +123,16 @@ class _Run:
             stage, reading = read_rows(source, folder)  # type: ignore[arg-type]
         self.input_content = output.joined_content([file.get("blake2b", file["path"]) for file in reading.files])
         plain = {"files": reading.files, "rows": reading.rows, "broken": len(reading.broken)}
+        self._check_columns(stage)
         plain["first_broken"] = [list(pair) for pair in reading.broken[:EXAMPLES]]
         return stage, plain | {"warnings": reading.warnings}
+
+    def _check_columns(self, stage: Stage) -> None:
+        """Raises RowError where a column that is to hold text is in none of the first thousand rows."""
+        known = {name: None for record in islice(stage.records(), 1000) for name in record.row}
+        for name in self.curation.columns:
+            if name not in known:
+                raise RowError(f"no column `{name}`.{did_you_mean(name, known)}", do=f"there are: {', '.join(known)}")
 
     def _chain(self, stage: Stage, specs: list[engine.Spec]) -> Stage:
         entries = [self._entry(spec) for spec in specs]

@@ -22,7 +22,7 @@ import orjson
 from whet.data.curation.settings import Curation
 from whet.data.curation.stage import Stage, StageWriter
 from whet.data.formats import READERS, format_of, kind_of_value, parse_json
-from whet.data.sources import files_of, path_and_count, tables
+from whet.data.sources import ACCOUNTS, files_of, path_and_count, tables
 from whet.errors import RowError
 
 SHOWN = 10
@@ -160,7 +160,7 @@ def _remote(path: str) -> Iterator[tuple[str, _Counted]]:
             pattern = path.split("://", 1)[1]
             found = sorted(
                 (i for i in inside if i.type == fs.FileType.File and format_of(Path(i.base_name)) in READERS
-                 and ("*" not in path or fnmatch(i.path, pattern))),
+                 and not i.path.endswith(ACCOUNTS) and ("*" not in path or fnmatch(i.path, pattern))),
                 key=lambda i: i.path,
             )  # fmt: skip
         if not found:
