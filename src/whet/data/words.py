@@ -51,5 +51,5 @@ def folded(text: str) -> str:
 
 
 def vocabulary(text: str) -> set[str]:
-    """The distinct words of a text, in lower case: a quick look at whether anything in it is worth a slow one."""
-    return set(_WORD.findall(folded(text)))
+    """The distinct words of a folded text: a quick look at whether anything in it is worth a slow one."""
+    return set(_WORD.findall(text))

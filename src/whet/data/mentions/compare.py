@@ -12,14 +12,14 @@ Z95 = 1.959963984540054
 
 
 class LogOdds(NamedTuple):
-    """How much more a word belongs to a group than to the others: log-odds ratio, its 95 % interval, z, and count."""
+    """How much more a word belongs to a group than to the others: log-odds ratio, its 95 % interval, z, times."""
 
     word: str
     log_odds: float
     low: float
     high: float
     z: float
-    count: int
+    times: int
 
 
 def log_odds(of_group: Mapping[str, int], of_others: Mapping[str, int], prior: float = 100.0) -> list[LogOdds]:

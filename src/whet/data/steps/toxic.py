@@ -18,7 +18,7 @@ Scorer = Callable[[Sequence[str]], list[tuple[float, list[str]]]]
 """Texts -> (how toxic, 0 to 1; in what way) of each."""
 
 TURN = "\n\nAssistant:"
-"""What the last answer of a transcript begins with."""
+"""What an answer in a transcript begins with ("Human: ... Assistant: ...")."""
 
 
 class ToxicSettings(Part):
@@ -33,7 +33,7 @@ class ToxicSettings(Part):
     above: Annotated[float, Field(gt=0, le=1)] = 0.5
     """A row is toxic from this toxicity on."""
     do: Literal["flag", "drop", "weight"] = "flag"
-    """flag: add `toxicity` and `toxic` to every row. drop: toxic rows go. weight: flag, and multiply toxic rows' weight."""
+    """flag: every row gets `toxicity` and `toxic`. drop: toxic rows go. weight: flag, and toxic rows weigh less."""
     weight: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """With `do: weight`: what `weight` (1 where there is none) of a toxic row is multiplied by."""
 
@@ -79,17 +79,17 @@ def scorer(name: str, terms: str | None = None) -> Scorer:
 
 
 def part_of(row: Row, part: str, columns: tuple[str, ...] = ()) -> str:
-    """The text to judge. Columns that the user named are judged whole, whatever `part` says.
+    """The text to judge. `chosen` is the answer of a row of preferences; of a transcript, its last turn is.
 
-    `chosen` is the answer of a row of preferences; of a transcript ("Human: ... Assistant: ..."), its last turn.
+    Columns that the user named are judged whole, whatever `part` says, unless they hold a transcript.
     """
-    if columns or part == "all":
+    if part == "all":
         return joined(row, columns)
-    both = prompt_and_answer(row)
+    both = ("", joined(row, columns)) if columns else prompt_and_answer(row)
     if both is None:
         return joined(row)
     prompt, answer = both
     before, turn, last = answer.rpartition(TURN)
     if turn:
         prompt, answer = f"{prompt}\n\n{before}".strip(), last
-    return answer if part == "answer" else prompt
+    return prompt if part == "prompt" and (prompt or not columns) else answer

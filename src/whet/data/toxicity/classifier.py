@@ -62,9 +62,7 @@ class Classifier:
         worst = np.zeros(len(texts))
         for start in range(0, len(pieces), BATCH):
             logits = self.logits(self.config.grams(pieces[start : start + BATCH]))
-            np.maximum.at(
-                worst, owner[start : start + BATCH], sigmoid(self.config.scale * logits + self.config.shift)
-            )
+            np.maximum.at(worst, owner[start : start + BATCH], sigmoid(self.config.scale * logits + self.config.shift))
         return worst
 
     def save(self, folder: Path) -> None:
@@ -96,7 +94,7 @@ def load_classifier(path: str) -> Classifier:
 
 
 def windows(text: str, size: int) -> list[str]:
-    """A text in pieces of about `size` characters, cut between sentences where there are some; none for a blank text."""
+    """A text in pieces of at most `size` characters, cut between sentences if it can be; none for a blank text."""
     text = text.strip()
     if len(text) <= size:
         return [text] if text else []
@@ -124,8 +122,13 @@ def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
 
 
-def fit(grams: Grams, labels: np.ndarray, buckets: int, l2: float) -> tuple[np.ndarray, float]:
-    """(weight [buckets], bias): the minimum of mean log loss + l2 / 2 |weight|^2. The bias is not drawn to zero."""
+def fit(
+    grams: Grams, labels: np.ndarray, buckets: int, l2: float, start: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
+    """(weight [buckets], bias): the minimum of mean log loss + l2 / 2 |weight|^2. The bias is not drawn to zero.
+
+    `start` [buckets + 1] is where the search begins: weight and bias for a neighbouring l2, say.
+    """
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         weight, bias = x[:-1], x[-1]
@@ -134,12 +137,12 @@ def fit(grams: Grams, labels: np.ndarray, buckets: int, l2: float) -> tuple[np.n
         gradient = np.append(grams.transposed_times(error, buckets) + l2 * weight, error.sum())
         return log_loss(labels, logits) + l2 / 2 * float(weight @ weight), gradient
 
-    x = minimum(objective, np.zeros(buckets + 1))
+    x = minimum(objective, np.zeros(buckets + 1) if start is None else start)
     return x[:-1], float(x[-1])
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """(scale, shift) of the logits that fit labels best. Targets are drawn in by one row (Platt 1999, as by Lin 2007)."""
+    """(scale, shift) of the logits that fit labels best, targets drawn in by one row (Platt 1999; Lin et al. 2007)."""
     positives = labels.sum()
     high, low = (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2)
     targets = np.where(labels > 0, high, low)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from whet.data.words import Token
 
@@ -16,13 +17,14 @@ DISCOUNTS = {"quoted": 0.5, "condemned": 0.3, "negated": 0.3, "reclaimed": 0.2}
 NEAR = 150
 """Condemnation counts within so many characters of the term's sentence."""
 
-_QUOTED = re.compile("\"[^\"\n]{1,300}\"|“[^”\n]{1,300}”|«[^»\n]{1,300}»|‘[^’\n]{1,300}’")
+_QUOTED = re.compile('"[^"\n]{1,300}"|“[^”\n]{1,300}”|«[^»\n]{1,300}»|‘[^’\n]{1,300}’')
 _CONDEMNED = re.compile(
     r"\b(?:(?:is|are|was|were|it's|that's) (?:\w+ )?(?:wrong|unacceptable|racist|sexist|homophobic|transphobic"
     r"|islamophobic|antisemitic|ableist|xenophobic|bigoted|hateful|offensive|hurtful|not ok|not okay|not acceptable)"
     r"|(?:stop|don't|do not|never|nobody should|no one should|shouldn't|should not|must not|can't|cannot)"
     r" (?:\w+ )?(?:say|saying|call|calling|use|using|tell|telling|post|posting|write|writing|think|thinking)"
-    r"|hate speech|an? (?:\w+ )?slurs?|slurs|the [a-z]-?word|the word|the term|(?:called|calls|calling|call) (?:me|him|her|us|them)"
+    r"|hate speech|an? (?:\w+ )?slurs?|slurs|the [a-z]-?word|the word|the term"
+    r"|(?:called|calls|calling|call) (?:me|him|her|us|them)"
     r"|bigots?|bigotry|condemn\w*|unacceptable|racists|racism|sexism|homophobia|transphobia|islamophobia|misogyny)\b"
 )
 _NEGATORS = frozenset(
@@ -57,7 +59,5 @@ def about_oneself(tokens: Sequence[Token], first: int, last: int) -> bool:
     """Does the speaker take the term as a name of their own?"""
     before = [token.word for token in tokens[max(first - 4, 0) : first]]
     after = {token.word for token in tokens[last + 1 : last + 4]}
-    pairs = set(zip(before, before[1:], strict=False))
-    return bool(
-        _SELF_BEFORE & set(before) or _SELF_AFTER & after or pairs & {("i", "am"), ("we", "are"), ("as", "a")}
-    )
+    pairs = set(pairwise(before))
+    return bool(_SELF_BEFORE & set(before) or _SELF_AFTER & after or pairs & {("i", "am"), ("we", "are"), ("as", "a")})

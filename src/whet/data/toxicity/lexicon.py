@@ -40,7 +40,7 @@ class Term(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A term found: its kind, its words, its place in the folded text, its weight here, the contexts that lowered it."""
+    """A term found: its kind, its words, its place in the folded text, its weight here, what lowered it."""
 
     kind: str
     term: str
@@ -98,14 +98,15 @@ class Lexicon:
         self.terms: dict[str, list[Term]] = defaultdict(list)
         for term in sorted(terms, key=lambda term: (-len(term.words), -term.severity)):
             self.terms[term.words[0]].append(term)
-        of_groups = {"group", "object"}
-        self._alone = {first for first, same in self.terms.items() if any(t.needs not in of_groups for t in same)}
-        self._with_group = self.terms.keys() - self._alone
+        # A text is read closely only if it holds the longest word of a term (that of "go to hell" is not "go").
+        signs = [(max(t.words, key=len), t.needs in ("group", "object")) for same in self.terms.values() for t in same]
+        self._alone = {word for word, with_group in signs if not with_group}
+        self._with_group = {word for word, _ in signs} - self._alone
         self._groups = group_terms().keys()
         self._known = {word for same in self.terms.values() for t in same for word in t.words if len(word) > 2}
         self._starred: dict[tuple[str, int], list[str]] = defaultdict(list)
-        for first in sorted(self._alone):
-            self._starred[first[0], len(first)].append(first)
+        for word in sorted(self._alone):
+            self._starred[word[0], len(word)].append(word)
 
     def score(self, text: str) -> tuple[float, list[str]]:
         """(how toxic, 0 to 1; the kinds found, in the order of KINDS)."""
@@ -135,7 +136,7 @@ class Lexicon:
     def _clean(self, these: set[str]) -> bool:
         if not these.isdisjoint(self._alone):
             return False
-        return these.isdisjoint(self._with_group)  or these.isdisjoint(self._groups)
+        return these.isdisjoint(self._with_group) or these.isdisjoint(self._groups)
 
     def _in_sentence(self, tokens: list[Token], text: str, quoted: list[tuple[int, int]]) -> list[Hit]:
         spelled = [token.word for token in tokens]
@@ -144,7 +145,9 @@ class Lexicon:
         groups |= {at for at, word in enumerate(bare) if any(t.kind == "slur" for t in self.terms.get(word, ()))}
         hits, at = [], 0
         while at < len(tokens):
-            term = next((t for t in self._starting(bare[at], spelled[at]) if self._counts(t, spelled, bare, at, groups)), None)
+            term = next(
+                (t for t in self._starting(bare[at], spelled[at]) if self._counts(t, spelled, bare, at, groups)), None
+            )
             if term is not None:
                 hits.append(self._hit(term, tokens, at, text, quoted))
             at += len(term.words) if term is not None else 1
@@ -157,7 +160,9 @@ class Lexicon:
         end = at + len(term.words)
         if tuple(spelled[at:end]) != term.words and tuple(bare[at:end]) != term.words:
             return False
-        if term.unless and not term.unless.isdisjoint(bare[max(at - SENSE_REACH, 0) : at] + bare[end : end + SENSE_REACH]):
+        if term.unless and not term.unless.isdisjoint(
+            bare[max(at - SENSE_REACH, 0) : at] + bare[end : end + SENSE_REACH]
+        ):
             return False
         others = groups - set(range(at, end))
         if term.needs == "group":

@@ -62,7 +62,7 @@ def counted(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Counted
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The chance that a positive scores above a negative, ties half (Mann and Whitney); nan where there is one class."""
+    """The chance that a positive scores above a negative, ties half (Mann and Whitney); nan with one class only."""
     _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
     rank = (np.cumsum(count) - (count - 1) / 2)[place]
     positives = int((labels > 0).sum())
@@ -100,7 +100,7 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def measured(labels: np.ndarray, scores: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Precision, recall, F1, false positives, AUROC (each a Rate), calibration error, Brier score, texts, positives."""
+    """Precision, recall, F1, false positive rate, AUROC (Rates); calibration error, Brier score; texts, positives."""
     counts = counted(labels, scores, threshold)
     f1, area = bootstrapped(labels, scores, threshold)
     return {

@@ -30,7 +30,7 @@ class Grams(NamedTuple):
 
     def times(self, weight_B: np.ndarray) -> np.ndarray:
         """The product with a vector over buckets: one number a text."""
-        return np.bincount(self.row, weight_B[self.bucket], len(self.scale)) * self.scale
+        return np.asarray(np.bincount(self.row, weight_B[self.bucket], len(self.scale)) * self.scale)
 
     def transposed_times(self, of_row: np.ndarray, buckets: int) -> np.ndarray:
         """The product of the transpose with a vector over texts: one number a bucket."""
@@ -76,7 +76,7 @@ def _mixed(hashed: np.ndarray, kind: int) -> np.ndarray:
     """Spread: the upper bits of a product by an odd constant depend on all bits below them."""
     hashed = hashed ^ np.uint64((kind * _MIX) & _MASK)
     hashed = (hashed ^ (hashed >> np.uint64(32))) * np.uint64(_MIX)
-    return (hashed ^ (hashed >> np.uint64(29))) * np.uint64(_PRIME)
+    return np.asarray((hashed ^ (hashed >> np.uint64(29))) * np.uint64(_PRIME))
 
 
 def _word_grams(bytes_T: np.ndarray, row_T: np.ndarray, most: int) -> list[tuple[np.ndarray, np.ndarray]]:
