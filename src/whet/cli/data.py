@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whet.cli.toxic_train import toxic_train
+from whet.cli.toxicity import toxic_test, toxic_train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -123,3 +123,4 @@ def _verbs() -> None:
 
 _verbs()
 app.command("toxic-train")(toxic_train)
+app.command("toxic-test")(toxic_test)

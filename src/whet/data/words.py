@@ -32,13 +32,13 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
         yield start, len(text)
 
 
-def words(text: str, offset: int = 0) -> list[Token]:
-    """The words of a text; `offset` is added to their places."""
-    found = []
-    for match in _WORD.finditer(text):
-        word = match.group()
-        found.append(Token(folded(word), offset + match.start(), offset + match.end(), word[0].isupper()))
-    return found
+def words(text: str, offset: int = 0, cased: str = "") -> list[Token]:
+    """The words of a text; `offset` is added to their places. `cased` is the same text with its capitals."""
+    cased = cased or text
+    return [
+        Token(folded(match.group()), offset + match.start(), offset + match.end(), cased[match.start()].isupper())
+        for match in _WORD.finditer(text)
+    ]
 
 
 def folded(text: str) -> str:

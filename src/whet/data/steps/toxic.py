@@ -5,17 +5,15 @@ By the lexicon in the package, or by a classifier that `whet data toxic-train` m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from whet.data.curation.contract import Outcome, Record, Row, RowStep
 from whet.data.curation.texts import joined, prompt_and_answer
+from whet.data.toxicity.scorers import scorer
 from whet.recipe.part import Part
-
-Scorer = Callable[[Sequence[str]], list[tuple[float, list[str]]]]
-"""Texts -> (how toxic, 0 to 1; in what way) of each."""
 
 TURN = "\n\nAssistant:"
 """What an answer in a transcript begins with ("Human: ... Assistant: ...")."""
@@ -63,19 +61,6 @@ class Toxic(RowStep):
             before = row.get("weight")
             changed["weight"] = self.set.weight * (1.0 if before is None else float(before))
         return Outcome(changed, reasons, detail)
-
-
-def scorer(name: str, terms: str | None = None) -> Scorer:
-    """The scorer of this name. Raises RecipeError for a file of terms, ModelError for a folder, that cannot be read."""
-    if name == "lexicon":
-        from whet.data.toxicity.lexicon import lexicon
-
-        known = lexicon(terms)
-        return lambda texts: [known.score(text) for text in texts]
-    from whet.data.toxicity.classifier import load_classifier
-
-    classifier = load_classifier(name)
-    return lambda texts: [(float(p), [classifier.config.name]) for p in classifier.toxicity(texts)]
 
 
 def part_of(row: Row, part: str, columns: tuple[str, ...] = ()) -> str:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,14 +99,15 @@ class Lexicon:
         self.terms: dict[str, list[Term]] = defaultdict(list)
         for term in sorted(terms, key=lambda term: (-len(term.words), -term.severity)):
             self.terms[term.words[0]].append(term)
-        # A text is read closely only if it holds the longest word of a term (that of "go to hell" is not "go").
-        signs = [(max(t.words, key=len), t.needs in ("group", "object")) for same in self.terms.values() for t in same]
-        self._alone = {word for word, with_group in signs if not with_group}
-        self._with_group = {word for word, _ in signs} - self._alone
+        # A text is read closely only if it holds all words of a term; they are looked up by the longest.
+        self._signs: dict[str, list[tuple[frozenset[str], bool]]] = defaultdict(list)
+        for term in chain.from_iterable(self.terms.values()):
+            sign = frozenset(term.words), term.needs in ("group", "object")
+            self._signs[max(term.words, key=len)].append(sign)
         self._groups = group_terms().keys()
         self._known = {word for same in self.terms.values() for t in same for word in t.words if len(word) > 2}
         self._starred: dict[tuple[str, int], list[str]] = defaultdict(list)
-        for word in sorted(self._alone):
+        for word in sorted({first for first, same in self.terms.items() if any(len(t.words) == 1 for t in same)}):
             self._starred[word[0], len(word)].append(word)
 
     def score(self, text: str) -> tuple[float, list[str]]:
@@ -128,15 +130,14 @@ class Lexicon:
         for number, (start, stop) in enumerate(sentences(plain)):
             if self._clean(vocabulary(plain[start:stop])):
                 continue
-            tokens = words(plain[start:stop], start)
-            tokens = [token._replace(capital=capitals[token.start].isupper()) for token in tokens]
+            tokens = words(plain[start:stop], start, capitals[start:stop])
             found += [(number, hit) for hit in self._in_sentence(tokens, plain, quoted)]
         return found
 
     def _clean(self, these: set[str]) -> bool:
-        if not these.isdisjoint(self._alone):
-            return False
-        return these.isdisjoint(self._with_group) or these.isdisjoint(self._groups)
+        """Can a text of these words hold no term that counts?"""
+        signs = [sign for word in these & self._signs.keys() for sign in self._signs[word] if sign[0] <= these]
+        return not signs or (all(with_group for _, with_group in signs) and these.isdisjoint(self._groups))
 
     def _in_sentence(self, tokens: list[Token], text: str, quoted: list[tuple[int, int]]) -> list[Hit]:
         spelled = [token.word for token in tokens]

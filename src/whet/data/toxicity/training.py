@@ -33,11 +33,12 @@ NO, YES = {"0", "0.0", "false", "no"}, {"1", "1.0", "true", "yes"}
 
 
 class Labelled(NamedTuple):
-    """Texts and whether each is toxic: 0 or 1 [texts], float64. `skipped` rows had no text or no label."""
+    """Texts, whether each is toxic (0 or 1 [texts], float64), how many rows had no text or label, values of a column."""
 
     texts: list[str]
     labels: np.ndarray
     skipped: int
+    by: list[str]
 
 
 @dataclass
@@ -91,13 +92,15 @@ def train_classifier(
     return trained
 
 
-def read_labelled(paths: Sequence[str], text: str, label: str, toxic: Sequence[str] = ()) -> Labelled:
-    """The texts and labels of files. Raises RowError for a column or a label that is not there."""
-    texts, raw, skipped = [], [], 0
+def read_labelled(
+    paths: Sequence[str], text: str, label: str, toxic: Sequence[str] = (), by: str | None = None
+) -> Labelled:
+    """The texts and labels of files, and the values of the column `by`. Raises RowError for a column or a label that is not there."""
+    texts, raw, values_by, skipped = [], [], [], 0
     for path in paths:
         for _, rows in tables(path, "train"):
             for place, row in rows:
-                for column in (text, label):
+                for column in filter(None, (text, label, by)):
                     if column not in row and not any(column in other for _, other in rows):
                         raise RowError(f"no column {column!r}.{did_you_mean(column, row)}", where=place,
                                        do=f"columns are: {', '.join(row)}")  # fmt: skip
@@ -107,6 +110,7 @@ def read_labelled(paths: Sequence[str], text: str, label: str, toxic: Sequence[s
                     continue
                 texts.append(value)
                 raw.append(str(of_row).strip())
+                values_by.append(str(row.get(by)) if by else "")
     values = set(raw)
     wanted = {value.strip() for value in toxic}
     if not wanted:
@@ -117,7 +121,7 @@ def read_labelled(paths: Sequence[str], text: str, label: str, toxic: Sequence[s
     elif absent := wanted - values:
         few = ", ".join(sorted(values)[:8])
         raise RecipeError(f"no row has the label {sorted(absent)[0]!r}", where=label, do=f"labels are: {few}")
-    return Labelled(texts, np.array([value in wanted for value in raw], dtype=np.float64), skipped)
+    return Labelled(texts, np.array([value in wanted for value in raw], dtype=np.float64), skipped, values_by)
 
 
 def split_of(text: str, seed: int) -> str:
