@@ -56,10 +56,10 @@ def toxic_test(
     from rich.console import Console
     from rich.table import Table
 
-    from whet.data.toxicity.scorers import tested
+    from whet.data.toxicity.scorers import judge
 
     console = Console(highlight=False)
-    found = tested(
+    found = judge(
         paths, text, label, scorer, toxic=_listed(toxic), by=by, held_out=held_out, seed=seed, threshold=above
     )
     _print_figures(console, found.figures)

@@ -14,7 +14,7 @@ from whet.data.mentions.find import Mention
 from whet.data.words import Token
 
 REACH = 4
-"""So many words behind the copula are looked at."""
+"""So many words before a mention, and behind its copula, are looked at."""
 
 _COPULA = frozenset("is are was were am be been being seem seems seemed look looks looked become became".split())
 _JOINED = {"she's", "he's", "they're", "isn't", "aren't", "wasn't", "weren't"}
@@ -57,7 +57,7 @@ def tone(descriptor: str) -> int:
 
 def _before(tokens: Sequence[Token], first: int) -> Iterator[str]:
     at = first - 1
-    while at >= max(first - 3, 0):
+    while at >= max(first - REACH, 0):
         word = tokens[at].word
         if is_adjective(word):
             yield word

@@ -111,7 +111,7 @@ def _counts(term: Term, words: list[str], tokens: Sequence[Token], at: int) -> b
     after = words[end] if end < len(words) else ""
     if after in term.excluded:
         return False
-    beside = any(word in PEOPLE for word in words[end : end + 2])
+    beside = any(words[i] in PEOPLE for i in range(end, min(end + 2, len(words))) if _together(tokens, end - 1, i))
     if term.capital and not (tokens[at].capital and (at > 0 or beside)):
         return False
     if not term.person or beside:
@@ -121,3 +121,8 @@ def _counts(term: Term, words: list[str], tokens: Sequence[Token], at: int) -> b
         return False
     subject = {tokens[i].word for i in range(max(copula - 2, 0), copula)}
     return bool(subject & _PERSONS) or "'" in tokens[copula].word.removesuffix("n't")
+
+
+def _together(tokens: Sequence[Token], first: int, last: int) -> bool:
+    """Is there nothing but one blank or hyphen between the words from `first` to `last`?"""
+    return all(tokens[at + 1].start - tokens[at].stop == 1 for at in range(first, last))

@@ -27,18 +27,18 @@ def scorer(name: str, terms: str | None = None) -> Scorer:
     return lambda texts: [(float(p), [classifier.config.name]) for p in classifier.toxicity(texts)]
 
 
-class Tested(NamedTuple):
+class Judged(NamedTuple):
     """How a scorer did: on all texts (see measures.measured), and its counts by value of a column."""
 
     figures: dict[str, Any]
     by: dict[str, Counted]
 
 
-def tested(
+def judge(
     paths: Sequence[str], text: str, label: str, name: str = "lexicon", *, toxic: Sequence[str] = (),
     by: str | None = None, held_out: bool = False, seed: int = 0, threshold: float = 0.5,
-) -> Tested:  # fmt: skip
-    """Measure a scorer on labelled rows. `by` is a column: counts for each of its values; "group": for each group named.
+) -> Judged:  # fmt: skip
+    """Measure a scorer on labelled rows. `by` is a column, for counts by its value; or "group", by group named.
 
     `held_out` takes only the texts that `toxic-train` with this seed holds out. Raises as read_labelled does.
     """
@@ -56,4 +56,4 @@ def tested(
         for value in values:
             of_value.setdefault(value, []).append(number)
     counts = {value: counted(labels[these], scores[these], threshold) for value, these in sorted(of_value.items())}
-    return Tested(measured(labels, scores, threshold), counts)
+    return Judged(measured(labels, scores, threshold), counts)

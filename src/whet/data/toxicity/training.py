@@ -33,7 +33,7 @@ NO, YES = {"0", "0.0", "false", "no"}, {"1", "1.0", "true", "yes"}
 
 
 class Labelled(NamedTuple):
-    """Texts, whether each is toxic (0 or 1 [texts], float64), how many rows had no text or label, values of a column."""
+    """Texts, whether each is toxic (0 or 1 [texts]), how many rows had no text or label, the values of a column."""
 
     texts: list[str]
     labels: np.ndarray
@@ -95,7 +95,10 @@ def train_classifier(
 def read_labelled(
     paths: Sequence[str], text: str, label: str, toxic: Sequence[str] = (), by: str | None = None
 ) -> Labelled:
-    """The texts and labels of files, and the values of the column `by`. Raises RowError for a column or a label that is not there."""
+    """The texts and labels of files, and the values of the column `by`.
+
+    Raises RowError for a column, RecipeError for a label that is not there.
+    """
     texts, raw, values_by, skipped = [], [], [], 0
     for path in paths:
         for _, rows in tables(path, "train"):
