@@ -1,6 +1,6 @@
 """What stands round a term and takes weight from it: quotation, condemnation, negation, use about oneself.
 
-Rules of a few words each: they see neither irony nor who speaks. Docs/toxicity.md says how often they are right.
+Rules of a few words each: they see neither irony nor who speaks. docs/toxicity.md says how often they are right.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from whet.data.mentions.compare import wilson
 from whet.data.mentions.find import find_mentions
 from whet.data.sources import tables
 from whet.data.toxicity import classifier as model
+from whet.data.toxicity.card import card
 from whet.data.toxicity.classifier import Classifier, ClassifierConfig
 from whet.data.toxicity.measures import counted, measured, reliability
 from whet.data.toxicity.ngrams import plain
@@ -70,8 +71,6 @@ def train_classifier(
     told("reading")
     rows = read_labelled(paths, text, label, toxic)
     trained = trained_on(rows, name, seed, told)
-    from whet.data.toxicity.card import card
-
     page = card(trained, {"rows": ", ".join(paths), "text": text, "label": label, "toxic": ", ".join(toxic) or "1",
                           "licence": licence, "seed": str(seed), "skipped": str(rows.skipped),
                           "content": _content(rows)})  # fmt: skip
@@ -101,12 +100,9 @@ def read_labelled(
     """
     texts, raw, values_by, skipped = [], [], [], 0
     for path in paths:
-        for _, rows in tables(path, "train"):
-            for place, row in rows:
-                for column in filter(None, (text, label, by)):
-                    if column not in row and not any(column in other for _, other in rows):
-                        raise RowError(f"no column {column!r}.{did_you_mean(column, row)}", where=place,
-                                       do=f"columns are: {', '.join(row)}")  # fmt: skip
+        for file, rows in tables(path, "train"):
+            _check_columns(file, {column for _, row in rows for column in row}, text, label, by)
+            for _, row in rows:
                 value, of_row = row.get(text), row.get(label)
                 if not isinstance(value, str) or not value.strip() or of_row in (None, ""):
                     skipped += 1
@@ -114,17 +110,25 @@ def read_labelled(
                 texts.append(value)
                 raw.append(str(of_row).strip())
                 values_by.append(str(row.get(by)) if by else "")
-    values = set(raw)
-    wanted = {value.strip() for value in toxic}
-    if not wanted:
-        if not {value.lower() for value in values} <= NO | YES:
-            few = ", ".join(sorted(values)[:8])
-            raise RecipeError(f"labels are {few}", where=label, do="say which are toxic: --toxic VALUE,VALUE")
-        wanted = {value for value in values if value.lower() in YES}
-    elif absent := wanted - values:
-        few = ", ".join(sorted(values)[:8])
-        raise RecipeError(f"no row has the label {sorted(absent)[0]!r}", where=label, do=f"labels are: {few}")
+    wanted = _positives(set(raw), {value.strip() for value in toxic}, label)
     return Labelled(texts, np.array([value in wanted for value in raw], dtype=np.float64), skipped, values_by)
+
+
+def _check_columns(file: str, known: set[str], *asked: str | None) -> None:
+    for column in filter(None, asked):
+        if column not in known:
+            do = f"columns are: {', '.join(sorted(known))}"
+            raise RowError(f"no column {column!r}.{did_you_mean(column, known)}", where=file, do=do)
+
+
+def _positives(values: set[str], named: set[str], label: str) -> set[str]:
+    """The labels that count as toxic: those named, which must be there; of 0 and 1, the one."""
+    few = ", ".join(sorted(values)[:8])
+    if absent := named - values:
+        raise RecipeError(f"no row has the label {min(absent)!r}", where=label, do=f"labels are: {few}")
+    if not named and not {value.lower() for value in values} <= NO | YES:
+        raise RecipeError(f"labels are {few}", where=label, do="say which are toxic: --toxic VALUE,VALUE")
+    return named or {value for value in values if value.lower() in YES}
 
 
 def split_of(text: str, seed: int) -> str:
