@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from whet.advise.advice import Advice
 from whet.advise.memory import PARTS
 from whet.advise.pilot import Line, Pilot
 from whet.advise.verdict import Interval
 from whet.errors import RunError, StorageError
+from whet.look import css
+from whet.look.plots import HELD_OUT, INK, NARROW, TRAIN, Plot, drawn
+from whet.look.units import count, duration, figure, scientific, size
 from whet.recipe import recipe_yaml
-from whet.train.report.plots import HELD_OUT, INK, NARROW, STYLE, TRAIN, Plot, inline
-from whet.train.units import count, duration, figure, scientific, size
 
 Rows = tuple[list[str], list[list[str]]]
 """A header and lines of text."""
@@ -39,7 +37,6 @@ def claim(folder: Path) -> Path:
 
 def write(advice: Advice, folder: Path) -> None:
     """The three files. Raises StorageError."""
-    css = files("whet.train.report").joinpath("report.css").read_text(encoding="utf-8")
     text = files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
     takes = advice.pilot.recommended if advice.pilot else advice.recipe.method.kind
@@ -47,7 +44,7 @@ def write(advice: Advice, folder: Path) -> None:
     if advice.pilot is not None:
         tables.insert(0, ("The pilot", pilot_rows(advice.pilot)))
     html = page.render(
-        css=css,
+        css=css(),
         headline=f"{advice.recipe.model.name}: {takes}",
         reason=advice.reason,
         notices=advice.pilot.notes if advice.pilot else [],
@@ -133,9 +130,8 @@ def _plot(pilot: Pilot, key: str, title: str, of: Callable[[Line], Interval], wr
     low = min(line.loss.mean for line in pilot.lines)
     # A way that is far off would press the others together; where it lies is in the table.
     shown = [line for line in pilot.lines if line.loss.mean < 4 * low + 0.5]
-    with rc_context({**STYLE, "svg.hashsalt": key}):
-        drawing = Figure(figsize=NARROW, layout="constrained")
-        axes = drawing.add_subplot()
+
+    def draw(axes: Any) -> None:
         for line in shown:
             at, colour = of(line), TRAIN if line.name == pilot.recommended else HELD_OUT
             across = [[max(0.0, at.mean - at.low)], [max(0.0, at.high - at.mean)]]
@@ -148,7 +144,6 @@ def _plot(pilot: Pilot, key: str, title: str, of: Callable[[Line], Interval], wr
         axes.set_xlabel(title, loc="right")
         axes.set_ylabel("nats a token")
         axes.margins(x=0.15)
-        text = io.StringIO()
-        FigureCanvasSVG(drawing).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+
     alt = "; ".join(f"{line.name}: {written(of(line).mean)}, loss {line.loss.mean:.3f}" for line in shown)
-    return Plot(f"Held-out loss and {title.lower()}", alt, [], [("", inline(text.getvalue(), f"pilot-{key}"))])
+    return Plot(f"Held-out loss and {title.lower()}", alt, [], [("", drawn(f"pilot-{key}", NARROW, draw))])

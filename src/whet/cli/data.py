@@ -53,6 +53,36 @@ def steps() -> None:
             console.print(f"    {key}: {default}", f"  {(field.description or '').strip()}", style="dim", markup=False)
 
 
+@app.command("card")
+def card(
+    paths: Annotated[list[str], typer.Argument(metavar="ROWS... [key=value ...]", help="Files, folders, globs.")],
+    output: Annotated[str | None, typer.Option(metavar="STEM", help="Write STEM.html and STEM.md.")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Held-out files, to look for leaks of.")] = None,
+    licence: Annotated[str | None, typer.Option(help="To state on the card.")] = None,
+    tokenizer: Annotated[str, typer.Option(help="Whose tokens lengths are counted in.")] = "whet-tiny",
+    quiet: Quiet = False,
+) -> None:
+    """One page on the rows: sizes, lengths, languages, duplicates, leaks, personal data, toxicity, balance."""
+    from pathlib import Path
+
+    from whet.data.card import card as make
+    from whet.data.card import write
+    from whet.models.load import load_tokenizer
+    from whet.recipe import ModelPart
+    from whet.recipe.load import set_word
+
+    tree: dict[str, Any] = {}
+    for word in (word for word in paths if "=" in word):
+        set_word(tree, word)
+    rows = [word for word in paths if "=" not in word]
+    own = load_tokenizer(ModelPart(name=tokenizer))
+    lengths = lambda texts: [len(ids) for ids in own(list(texts), add_special_tokens=False)["input_ids"]]  # noqa: E731
+    made = make(rows, against=against, licence=licence, count_tokens=lengths, quiet=quiet, **tree)
+    stem = output or f"{Path(rows[0].rstrip('/')).name.split('.')[0]}.card"
+    for path in write(made, stem):
+        typer.echo(path)
+
+
 def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
     """Run the step `name` alone. Words with `=` are its settings (or `seed`, `columns`, ...), the others paths."""
     from whet.data.curation.settings import Curation, check_curation

@@ -44,6 +44,7 @@ def test_spelling_variants_count_as_the_word(lexicon: Lexicon, text: str) -> Non
         "Take out the trash for them, and the garbage can.",
         "Women hate spiders.",  # who hates is not who is hated
         "The cells of lung cancer in women were studied.",
+        "i d i o t " * 40,  # a run too long to be a word
         "Animals live here. Muslims and Jews live there.",  # not in one sentence
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -259,7 +259,7 @@ class _Run:
 
     def _write(self, stage: Stage, target: str, ledger: Ledger) -> list[str]:
         self.progress.step("writing", stage.count)
-        files = output.write(self._counted(stage.lines()), target, self.work)
+        files = output.write(self.progress.each(stage.lines()), target, self.work)
         ledger.output = target
         contents = [output.content_of(file) for file, _, _ in files]
         ledger.output_content = contents[0] if len(contents) == 1 else output.joined_content(contents)
@@ -271,11 +271,6 @@ class _Run:
         ]
         output.publish([*beside, *files])
         return [path for _, path, _ in (*files, *beside)]
-
-    def _counted(self, lines: Iterator[output.Line]) -> Iterator[output.Line]:
-        for line in lines:
-            yield line
-            self.progress.advance()
 
 
 def _versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ DISCOUNTS = {"quoted": 0.5, "condemned": 0.3, "negated": 0.3, "reclaimed": 0.2}
 """What is left of a term's weight in each context."""
 
 NEAR = 150
-"""Condemnation counts within so many characters of the term's sentence."""
+"""Condemnation counts within so many characters of the term."""
 
 _QUOTED = re.compile('"[^"\n]{1,300}"|“[^”\n]{1,300}”|«[^»\n]{1,300}»|‘[^’\n]{1,300}’')
 _CONDEMNED = re.compile(

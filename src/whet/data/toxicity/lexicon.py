@@ -7,6 +7,7 @@ chances do, 1 - product(1 - weight), and a text is as toxic as its worst sentenc
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -165,23 +166,23 @@ class Lexicon:
             bare[max(at - SENSE_REACH, 0) : at] + bare[end : end + SENSE_REACH]
         ):
             return False
-        others = groups - set(range(at, end))
-        if term.needs == "group":
-            return any(at - GROUP_REACH <= group < end + GROUP_REACH for group in others)
         if term.needs == "object":
-            return any(end <= group < end + OBJECT_REACH for group in others)
-        if term.needs == "person":
-            near = spelled[max(at - PERSON_REACH, 0) : at] + spelled[end : end + PERSON_REACH]
-            return not _PERSONAL.isdisjoint(near) or any(at - PERSON_REACH <= g < end + PERSON_REACH for g in others)
-        return True
+            return any(place in groups for place in range(end, end + OBJECT_REACH))
+        reach = GROUP_REACH if term.needs == "group" else PERSON_REACH
+        near = (*range(at - reach, at), *range(end, end + reach))
+        if term.needs and any(place in groups for place in near):
+            return True
+        personal = spelled[max(at - reach, 0) : at] + spelled[end : end + reach]
+        return not term.needs or (term.needs == "person" and not _PERSONAL.isdisjoint(personal))
 
     def _hit(self, term: Term, tokens: list[Token], at: int, text: str, quoted: list[tuple[int, int]]) -> Hit:
         last = at + len(term.words) - 1
         start, stop = tokens[at].start, tokens[last].stop
         contexts = []
-        if any(begin <= start and stop <= end for begin, end in quoted):
+        before = bisect(quoted, (start, len(text)))  # quotations that begin at the term or before; none overlap
+        if before and stop <= quoted[before - 1][1]:
             contexts.append("quoted")
-        if term.kind != "profanity" and condemned(text, tokens[0].start, tokens[-1].stop):
+        if term.kind != "profanity" and condemned(text, start, stop):
             contexts.append("condemned")
         if term.kind in ("insult", "attack", "threat") and negated(tokens, at):
             contexts.append("negated")

@@ -17,7 +17,7 @@ SPACED = re.compile(r"(?<![^\W_])[a-z@$!*013457](?:[ ._\-*]{1,2}[a-z@$!*013457](
 """Single letters with gaps: "w o r d", "w.o.r.d"."""
 
 LONGEST = 40
-"""A longer word is no word."""
+"""A longer word, or a longer run of single letters, is no word."""
 _MOST = 64
 """So many readings of one word are tried."""
 
@@ -62,6 +62,8 @@ def plain_spelling(text: str, known: Collection[str], starred: dict[tuple[str, i
         gapped = match.group()
         letters = re.sub(r"[ ._\-]", "", gapped)
         # The run may hold more than the word: "a f o o l". The longest known word in it wins.
+        if len(letters) > LONGEST:
+            return gapped
         for size in range(len(letters), 3, -1):
             for start in range(len(letters) - size + 1):
                 found = meant(letters[start : start + size], known, starred)
