@@ -9,10 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from whet.cli.toxicity import toxic_test, toxic_train
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Curate rows: repair, filter, deduplicate, balance, scrub; with a ledger of every change.",
 )
+
+LONGEST_NOTE = 500
+"""Characters; a longer note of a step stays in the ledger."""
 
 Ray = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on this Ray cluster.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
@@ -119,7 +124,8 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
     console.print(done.ledger.table())
     for entry in done.ledger.steps:
         for key, value in entry.notes.items():
-            console.print(f"  {entry.step}: {key} {value}", style="dim", markup=False, soft_wrap=True)
+            shown = value if len(str(value)) <= LONGEST_NOTE else "in the ledger"
+            console.print(f"  {entry.step}: {key} {shown}", style="dim", markup=False, soft_wrap=True)
     rows = f"{done.ledger.rows:,} rows in "
     console.print(rows + ", ".join(done.files[:-2]), markup=False, soft_wrap=True)
     beside = f"dropped rows in {done.files[-2]}, ledger in {done.files[-1]}"
@@ -146,3 +152,5 @@ def _verbs() -> None:
 
 
 _verbs()
+app.command("toxic-train")(toxic_train)
+app.command("toxic-test")(toxic_test)

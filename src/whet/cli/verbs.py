@@ -4,5 +4,7 @@ from __future__ import annotations
 
 VERBS = {
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
+    "toxic": "Score how toxic rows are; flag, drop or weigh them down.",
+    "groups": "Count groups of people that rows name, and the words that describe them.",
     "sample": "Draw so many rows.",
 }

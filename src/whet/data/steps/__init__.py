@@ -6,10 +6,14 @@ A module holds one step: its settings (a Part), the step, and the pure functions
 from __future__ import annotations
 
 from whet.data.curation.contract import RowStep, SetStep
+from whet.data.steps.groups import Groups
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
+from whet.data.steps.toxic import Toxic
 
 STEPS: dict[str, type[RowStep] | type[SetStep]] = {
     "repair": Repair,
+    "toxic": Toxic,
+    "groups": Groups,
     "sample": Sample,
 }
