@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sklearn import metrics as sk
 
 from whet.errors import RowError
-from whet.evaluate.measure import Interval, mean_of, resamples
+from whet.evaluate.measure import RESAMPLES, Interval, draws, mean_of, resampled
 from whet.evaluate.metrics import METRICS, labels
 from whet.evaluate.metrics.answers import numbers
 
@@ -163,9 +163,9 @@ def test_the_bootstrap_interval_of_a_mean_is_that_of_theory():
 
 def test_the_bootstrap_of_sums_is_that_of_rows():
     [found] = METRICS["bleu"](SAID, {"reference": WANTED})
-    drawn = found.resampled(resamples(len(SAID), 5, 20))
+    drawn = found.figures(resampled(found.stats_RK, 5), len(SAID))[:20]
     metric = sacrebleu.BLEU()
-    for counts, value in zip(resamples(len(SAID), 5, 20), drawn, strict=True):
+    for counts, value in zip(draws(len(SAID), 5, 0, RESAMPLES), drawn, strict=False):
         rows = [row for row, count in enumerate(counts) for _ in range(int(count))]
         refs = [[stream[row] for row in rows] for stream in streams()]
         refs = [stream for stream in refs if any(stream)]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from whet.errors import RowError
-from whet.evaluate.measure import Interval, Measured, resamples
+from whet.evaluate.measure import Interval, Measured, resampled
 from whet.evaluate.run import Evaluation
 
-SIGNIFICANT = 0.01
-"""A difference counts where p is less: of a hundred comparisons of equals, one is called different."""
+SIGNIFICANT = 0.02
+"""A difference counts where p is less: of a hundred comparisons of equals, two are called different."""
 CHANGED = 10
 
 
@@ -72,8 +72,8 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
 
 def difference(a: Measured, b: Measured, seed: int = 0) -> Difference:
     """B less A, paired by row."""
-    counts_BR = resamples(len(a.values_R), seed)
-    drawn = b.resampled(counts_BR) - a.resampled(counts_BR)
+    figures_a, figures_b = (one.figures(resampled(one.stats_RK, seed), len(one.values_R)) for one in (a, b))
+    drawn = figures_b - figures_a
     drawn = drawn[~np.isnan(drawn)]
     value = b.value() - a.value()
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)

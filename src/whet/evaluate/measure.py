@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
+CELLS = 8_000_000
+"""Of the matrix of draws that are held at once."""
 
 Figure = Callable[[np.ndarray, float], float]
 """(sums of the rows' statistics [K], number of rows) -> the figure."""
@@ -57,23 +60,31 @@ class Measured:
         if len(stats_RK) < 2:
             value = self.value(rows)
             return Interval(value, value, value)
-        drawn = self.resampled(resamples(len(stats_RK), seed), stats_RK)
+        drawn = self.figures(resampled(stats_RK, seed), len(stats_RK))
         if np.isnan(drawn).all():
             return Interval(math.nan, math.nan, math.nan)
         low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Interval(self.value(rows), float(low), float(high))
 
-    def resampled(self, counts_BR: np.ndarray, stats_RK: np.ndarray | None = None) -> np.ndarray:
-        """The figure of each resample [B]; `counts_BR` says how often each row was drawn."""
-        sums_BK = counts_BR @ (self.stats_RK if stats_RK is None else stats_RK)
-        sizes_B = counts_BR.sum(1)
+    def figures(self, sums_BK: np.ndarray, rows: int) -> np.ndarray:
+        """The figure of each resample [B] of so many rows, from its sums."""
         with np.errstate(all="ignore"):
-            return np.array([self.figure(s, n) for s, n in zip(sums_BK, sizes_B, strict=True)])
+            return np.array([self.figure(sums, rows) for sums in sums_BK])
 
 
-def resamples(rows: int, seed: int, count: int = RESAMPLES) -> np.ndarray:
-    """[count, rows] float32: how often each row is drawn when as many rows as there are are drawn with replacement."""
-    draw = np.random.default_rng(seed)
+def resampled(stats_RK: np.ndarray, seed: int) -> np.ndarray:
+    """[RESAMPLES, K]: the sums of the statistics over as many rows as there are, drawn with replacement. The same seed
+    draws the same rows whatever the statistics, so that two models are compared on the same resamples."""
+    rows = len(stats_RK)
+    blocks = range(0, RESAMPLES, max(1, CELLS // rows))
+    sums = [draws(rows, seed, number, min(CELLS // rows or 1, RESAMPLES - number)) @ stats_RK for number in blocks]
+    return np.concatenate(sums)
+
+
+@lru_cache(maxsize=4)
+def draws(rows: int, seed: int, block: int, count: int) -> np.ndarray:
+    """[count, rows] float32: how often each row is drawn."""
+    draw = np.random.default_rng([seed, block])
     return draw.multinomial(rows, np.full(rows, 1 / rows), size=count).astype(np.float32)
 
 

@@ -37,15 +37,15 @@ def test_the_prompt_is_judged_where_that_is_asked() -> None:
 
 
 def test_drop_and_weight() -> None:
-    done = curate(ROWS, [{"toxic": {"do": "drop"}}])
+    done = curate(ROWS, [{"toxic": {"action": "drop"}}])
     assert done.rows == [ROWS[0], ROWS[3]]
     assert done.ledger.steps[0].dropped == 2
-    rows = curate(ROWS, [{"toxic": {"do": "weight", "weight": 0.2}}]).rows or []
+    rows = curate(ROWS, [{"toxic": {"action": "weight", "weight": 0.2}}]).rows or []
     assert [row.get("weight") for row in rows] == [None, 0.1, 0.2, None]
-    kept = curate(ROWS, [{"toxic": {"do": "drop", "above": 0.9}}]).rows
+    kept = curate(ROWS, [{"toxic": {"action": "drop", "above": 0.9}}]).rows
     assert kept == ROWS
     with pytest.raises(RowError, match="drops every row"):
-        curate([{"text": RUDE}], [{"toxic": {"do": "drop"}}])
+        curate([{"text": RUDE}], [{"toxic": {"action": "drop"}}])
 
 
 def test_a_preference_row_is_judged_by_what_it_teaches() -> None:

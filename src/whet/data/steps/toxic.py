@@ -30,10 +30,10 @@ class ToxicSettings(Part):
     """What is judged. A toxic prompt with a good answer is often wanted. Rows without both are judged whole."""
     above: Annotated[float, Field(gt=0, le=1)] = 0.5
     """A row is toxic from this toxicity on."""
-    do: Literal["flag", "drop", "weight"] = "flag"
+    action: Literal["flag", "drop", "weight"] = "flag"
     """flag: every row gets `toxicity` and `toxic`. drop: toxic rows go. weight: flag, and toxic rows weigh less."""
     weight: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """With `do: weight`: what `weight` (1 where there is none) of a toxic row is multiplied by."""
+    """With `action: weight`: what `weight` (1 where there is none) of a toxic row is multiplied by."""
 
 
 class Toxic(RowStep):
@@ -54,10 +54,10 @@ class Toxic(RowStep):
         toxic = toxicity >= self.set.above
         reasons = tuple(kinds or ["toxic"]) if toxic else ("scored",)
         detail = f"toxicity {toxicity:.2f}" if toxic else ""
-        if self.set.do == "drop":
+        if self.set.action == "drop":
             return Outcome(None, reasons, detail) if toxic else Outcome(row)
         changed = row | {"toxicity": round(toxicity, 4), "toxic": kinds if toxic else []}
-        if toxic and self.set.do == "weight":
+        if toxic and self.set.action == "weight":
             before = row.get("weight")
             changed["weight"] = self.set.weight * (1.0 if before is None else float(before))
         return Outcome(changed, reasons, detail)
