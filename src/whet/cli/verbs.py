@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 VERBS = {
+    "duplicates": "Drop exact and near copies, also of held-out rows; the best one stays.",
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
     "sample": "Draw so many rows.",
 }
