@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 VERBS = {
+    "decontaminate": "Drop rows that contain a piece of an evaluation set.",
     "duplicates": "Drop exact and near copies, also of held-out rows; the best one stays.",
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
     "sample": "Draw so many rows.",
+    "split": "Say which rows are for training, validation, test; what belongs together stays together.",
 }

@@ -1,6 +1,6 @@
 """Texts -> words -> n-grams, as hashes in numpy arrays: a batch of texts at a time, no loop over words.
 
-A word is a run of letters, marks and digits, in lower case (Unicode NFC). Writing without blanks between words (Chinese,
+A word is a run of letters, marks and digits, case folded (Unicode NFC). Writing without blanks between words (Chinese,
 Japanese, Thai, Lao, Khmer, Burmese) has a word a character. All else is between words. Hashes are the same in every
 process and on every machine.
 """
@@ -37,9 +37,15 @@ def _between_words() -> re.Pattern[str]:
 
 def _spelled(text: str) -> bytes:
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text.lower())
+        text = unicodedata.normalize("NFC", text.casefold())
         text = _ALONE.sub(r" \1 ", _between_words().sub(" ", text))
     return text.encode("utf-8", "surrogatepass")
+
+
+def plain(text: str) -> bytes:
+    """The words of a text with one blank before each and one after the last, so that `in` finds whole words alone."""
+    inside = b" ".join(_spelled(text).translate(_ASCII).split())
+    return b" " + inside + b" "
 
 
 def words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -51,8 +51,9 @@ class Pairs(NamedTuple):
 
 
 def normal(text: str) -> str:
-    """What two exact copies have in common: Unicode form NFC, lower case, one blank for any run of them."""
-    return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).lower().split())
+    """What two exact copies have in common: Unicode form NFC, case folded, one blank for any run of them."""
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
+    return " ".join(folded.split())
 
 
 @dataclass
