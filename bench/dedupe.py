@@ -85,13 +85,14 @@ def make(rows: int, seed: int, folder: Path) -> list[list[int]]:
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     vocabulary = np.array(["".join(rng.choice(letters, size)) for size in rng.integers(2, 10, 30_000)])
     often = 1 / np.arange(1, len(vocabulary) + 1) ** 0.7  # natural text is steeper, but then rows need not differ
-    often /= often.sum()
+    upto = np.cumsum(often / often.sum())
     order = rng.permutation(rows)  # row numbers of what is made, in the order of making
     families: list[list[int]] = []
     files = [(folder / f"{number:03}.jsonl").open("w") for number in range(CORES)]
     at = 0
     while at < rows:
-        words = rng.choice(len(vocabulary), int(WORDS * rng.uniform(0.8, 1.25)), p=often)
+        words = upto.searchsorted(rng.random(int(WORDS * rng.uniform(0.8, 1.25))), side="right")
+        words = np.minimum(words, len(vocabulary) - 1)
         size = min(1 + (int(rng.integers(1, 4)) if rng.random() < 0.125 else 0), rows - at)
         family = order[at : at + size].tolist()
         for place, number in enumerate(family):
