@@ -4,11 +4,11 @@
     python bench/dedupe.py --rows 20000 --rounds 2
     python bench/dedupe.py --gigabytes 2          # whet alone on a file of this size: peak memory of its processes
 
-Rows are made up: 5-word runs are theirs alone, and a fifth of the rows are copies of others in which words were changed,
-such that the Jaccard of their 5-grams is anything from 0.7 to 1. Both sides read the same JSONL files and write what they
-keep, each in processes of its own, in turns. datatrove runs with its defaults (5-grams, 14 bands of 8, xxhash) in its local
-executor, a task a core. What is true is found by brute force: sets of 5-tuples of words, for every pair of a family
-of copies, and for a sample of pairs of other rows.
+Rows are made up: 5-word runs are theirs alone, and about a fifth of the rows are copies of others in which words were
+changed, such that the Jaccard of their 5-grams is anything from 0.7 to 1. Both sides read the same JSONL files and
+write what they keep, each in processes of its own, in turns. datatrove runs with its defaults (5-grams, 14 bands of 8,
+xxhash) in its local executor, a task a core. What is true is found by brute force: sets of 5-tuples of words, for every
+pair of a family of copies, and for a sample of pairs of other rows.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             peaks[side] = max(peak, peaks.get(side, 0))
     judge = None if arguments.gigabytes else Judge(families, folder / "in", arguments.seed)
     for side in arguments.sides:
-        of_side = {"rows_per_second": round(arguments.rows / statistics.median(seconds[side]), 1), "peak_bytes": peaks[side]}
+        speed = round(arguments.rows / statistics.median(seconds[side]), 1)
+        of_side = {"rows_per_second": speed, "peak_bytes": peaks[side]}
         result["sides"][side] = of_side | (judge.verdict(kept(folder / side)) if judge else {})
     if len(arguments.sides) == 2:
         speeds = [result["sides"][side]["rows_per_second"] for side in SIDES]

@@ -19,7 +19,7 @@ def pair_of_sets(rng: np.random.Generator, size: int, shared: int) -> tuple[np.n
 def test_bands_reach_the_recall_at_the_threshold(threshold: float) -> None:
     bands = bands_for(threshold)
     assert bands.recall(threshold) >= 0.98
-    assert bands.count * bands.rows <= 256
+    assert bands.number * bands.rows <= 256
 
 
 def test_the_bands_of_the_default_by_hand() -> None:

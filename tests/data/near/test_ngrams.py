@@ -53,7 +53,16 @@ def test_a_word_has_one_hash_in_whatever_company() -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("“Well — it’s 3.5%”", 5), ("我爱你", 3), ("สวัสดี", 6), ("नमस्ते दुनिया", 2), ("a_b", 2), ("", 0), (" \n", 0), ("\ud800x", 1)],
+    [
+        ("“Well — it’s 3.5%”", 5),
+        ("我爱你", 3),
+        ("สวัสดี", 6),
+        ("नमस्ते दुनिया", 2),
+        ("a_b", 2),
+        ("", 0),
+        (" \n", 0),
+        ("\ud800x", 1),
+    ],
 )
 def test_words_of_other_writing(text: str, count: int) -> None:
     assert len(words([text])[0]) == count

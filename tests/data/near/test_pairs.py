@@ -89,7 +89,9 @@ def test_who_has_company_has_a_key_in_common() -> None:
     assert in_company(np.zeros((0, 2), np.uint32)).tolist() == []
 
 
-EDGES = st.lists(st.tuples(st.integers(0, 14), st.integers(0, 14)).filter(lambda e: e[0] < e[1]), max_size=25, unique=True)
+EDGES = st.lists(
+    st.tuples(st.integers(0, 14), st.integers(0, 14)).filter(lambda e: e[0] < e[1]), max_size=25, unique=True
+)
 
 
 @given(EDGES)

@@ -1,4 +1,4 @@
-"""The step `decontaminate` against a slow and obvious version, planted questions, and real sets where they are there."""
+"""The step `decontaminate` against a slow, obvious version; planted questions, and real sets where there are any."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def is_found(texts: list[str], evaluation: list[list[str]], n: int, shortest: in
                 return True
             there = sum(any(runs(text, len(plain_words(text))) & runs(mine, len(plain_words(text))) for mine in texts)
                         for text in others)  # fmt: skip
-            if others and there >= share * len(others) and any(runs(asked[0], len(question)) & runs(m, len(question)) for m in texts):
+            inside = any(runs(asked[0], len(question)) & runs(mine, len(question)) for mine in texts)
+            if inside and others and there >= share * len(others):
                 return True
     return False
 
@@ -70,12 +71,17 @@ LONG = "If a train leaves at nine and another at ten, which of the two arrives i
 
 
 def test_rows_go_with_the_place_that_they_are_from(tmp_path: Path) -> None:
-    held = write(tmp_path / "eval.jsonl", [{"question": "Why?", "answer": "no"}, {"question": LONG, "answer": "The first."}])
-    rows = [{"text": f"Quiz: {LONG.upper().replace(',', ' --')}"}, {"text": "A train leaves at nine."}, {"text": "why"}]
+    evaluation = [{"question": "Why?", "answer": "no"}, {"question": LONG, "answer": "The first."}]
+    held = write(tmp_path / "eval.jsonl", evaluation)
+    loud = LONG.upper().replace(",", " --")
+    rows = [{"text": f"Quiz: {loud}"}, {"text": "A train leaves at nine."}, {"text": "why"}]
     source = write(tmp_path / "in.jsonl", rows)
     curate(source, [{"decontaminate": {"against": [held]}}], tmp_path / "out.jsonl")
     rejects = [json.loads(line) for line in (tmp_path / "out.rejects.jsonl").open()]
-    assert [(r["row"], r["detail"]) for r in rejects] == [(rows[0], f"{held}:2, 13 words"), (rows[2], f"{held}:1, 1 words")]
+    assert [(r["row"], r["detail"]) for r in rejects] == [
+        (rows[0], f"{held}:2, 13 words"),
+        (rows[2], f"{held}:1, 1 words"),
+    ]
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").open()] == [rows[1]]
 
 
@@ -112,7 +118,8 @@ def test_every_planted_mmlu_question_is_found(tmp_path: Path) -> None:
     with zipfile.ZipFile(SHARED / "eval" / "mmlu" / "mmlu.zip") as file:
         names = sorted(name for name in file.namelist() if re.fullmatch(r"data/test/\w+\.csv", name))
         found = [row for name in names for row in csv.reader(io.StringIO(file.read(name).decode()))]
-    held = write(tmp_path / "mmlu.jsonl", [dict(zip(("question", *"ABCD", "answer"), row, strict=True)) for row in found])
+    columns = ("question", *"ABCD", "answer")
+    held = write(tmp_path / "mmlu.jsonl", [dict(zip(columns, row, strict=True)) for row in found])
     with_options = ["{}\n\nA. {}\nB. {}\nC. {}\nD. {}\nAnswer:", "{} ({}; {}; {}; {})"]
     planted = [
         *({"prompt": row[0].upper(), "completion": "?"} for row in found),
@@ -126,9 +133,14 @@ def test_every_planted_mmlu_question_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (SHARED / "instruct" / "gsm8k").is_dir(), reason="GSM8K is not there")
 def test_the_overlap_of_gsm8k_is_what_sets_of_tuples_say() -> None:
-    train, test = ([json.loads(line) for line in (SHARED / "instruct/gsm8k" / f"{name}.jsonl").open()] for name in ("train", "test"))
-    pieces = {run for row in test for text in row.values() for run in runs(text, min(max(len(plain_words(text)), 8), 13))}
+    train, test = (
+        [json.loads(line) for line in (SHARED / "instruct/gsm8k" / f"{name}.jsonl").open()]
+        for name in ("train", "test")
+    )
+    pieces = {
+        run for row in test for text in row.values() for run in runs(text, min(max(len(plain_words(text)), 8), 13))
+    }
     expected = [row for row in train if not any(runs(t, size) & pieces for t in row.values() for size in range(8, 14))]
-    done = curate(train, [{"decontaminate": {"against": [str(SHARED / "instruct/gsm8k/test.jsonl")]}}])
+    done = curate(train, [{"decontaminate": {"against": [str(folder / "test.jsonl")]}}])
     assert done.rows == expected
     assert len(train) - len(expected) == 10

@@ -70,7 +70,15 @@ def test_of_a_chain_nothing_goes_for_a_row_that_it_is_not_near() -> None:
 
 def test_short_rows_are_compared_exactly_only_and_empty_ones_never() -> None:
     rows = [{"text": t} for t in ("3 + 4", "3 * 4", "3 +  4", "", "  ", "", "...", "…")]
-    assert [row["text"] for row in deduplicated(rows, keep="first").rows or []] == ["3 + 4", "3 * 4", "", "  ", "", "...", "…"]
+    assert [row["text"] for row in deduplicated(rows, keep="first").rows or []] == [
+        "3 + 4",
+        "3 * 4",
+        "",
+        "  ",
+        "",
+        "...",
+        "…",
+    ]
     notes = deduplicated(rows).ledger.steps[0].notes
     assert notes["without text"] == 3
     assert notes["compared exactly only"] == 5

@@ -19,14 +19,15 @@ def unit_vectors(vectors: Any, count: int) -> np.ndarray:
             f"`embed` gave an array of {array.shape} for {count} texts, or one with values that are no numbers",
             do="it must give [texts, dimensions]",
         )
-    return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+    array = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+    return array
 
 
 def kept_by_meaning(vectors: np.ndarray, threshold: float, held: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(kept int64 [texts], cosine [texts]): -1 for what is kept, else the kept one that it is nearest to.
 
-    `vectors` [texts, dimensions] of length 1, in order of preference; the first `held` are all kept. Time grows with the
-    square of what is kept: 100,000 texts of 384 dimensions are 2e12 multiplications.
+    `vectors` [texts, dimensions] of length 1, in order of preference; the first `held` are all kept. Time grows with
+    the square of what is kept: 100,000 texts of 384 dimensions are 2e12 multiplications.
     """
     kept, cosine = np.full(len(vectors), -1), np.zeros(len(vectors))
     stay = np.arange(held)

@@ -1,7 +1,7 @@
 """MinHash and its bands (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, ch. 3).
 
-Two sets agree in one minimum with a probability of their Jaccard s, in a band of r minima with s^r, in at least one of b
-bands with 1 - (1 - s^r)^b. Whoever agrees in a band is a candidate; candidates are verified, so bands cost time, not
+Two sets agree in one minimum with a probability of their Jaccard s, in a band of r minima with s^r, in at least one of
+b bands with 1 - (1 - s^r)^b. Whoever agrees in a band is a candidate; candidates are verified, so bands cost time, not
 precision.
 """
 
@@ -20,14 +20,14 @@ MOST_HASHES = 256
 
 
 class Bands(NamedTuple):
-    """`count` bands of `rows` minima each."""
+    """`number` bands of `rows` minima each."""
 
-    count: int
+    number: int
     rows: int
 
     def recall(self, jaccard: float) -> float:
         """The probability that a pair of this Jaccard becomes a candidate."""
-        return 1 - (1 - jaccard**self.rows) ** self.count
+        return 1 - (1 - jaccard**self.rows) ** self.number
 
 
 def bands_for(threshold: float) -> Bands:
@@ -50,13 +50,13 @@ def band_keys(shingles: np.ndarray, bounds: np.ndarray, bands: Bands) -> np.ndar
     """
     texts = len(bounds) - 1
     if not len(shingles):
-        return np.zeros((texts, bands.count), np.uint32)
+        return np.zeros((texts, bands.number), np.uint32)
     low = shingles.astype(np.uint32)
     has = np.flatnonzero(np.diff(bounds))  # reduceat has no empty ranges
     minima, product = np.empty((bands.rows, len(has)), np.uint32), np.empty_like(low)
-    keys = np.zeros((bands.count, texts), np.uint32)
-    factors = _factors(bands.count * bands.rows).reshape(bands)
-    for band in range(bands.count):
+    keys = np.zeros((bands.number, texts), np.uint32)
+    factors = _factors(bands.number * bands.rows).reshape(bands)
+    for band in range(bands.number):
         for row in range(bands.rows):
             np.multiply(low, factors[band, row], out=product)
             np.minimum.reduceat(product, bounds[has], out=minima[row])

@@ -16,10 +16,11 @@ import numpy as np
 
 # ASCII and the lower-casing of it, in one pass over bytes; bytes of other letters (from 128) stay as they are.
 _ASCII = bytes(
-    byte if chr(byte).isalnum() and not 65 <= byte <= 90 or byte >= 128 else byte + 32 if 65 <= byte <= 90 else 32
-    for byte in range(256)
+    byte if byte >= 128 else ord(chr(byte).lower()) if chr(byte).isalnum() else ord(" ") for byte in range(256)
 )
-_ALONE = re.compile("([\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+_ALONE = re.compile(
+    "([\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+)
 _FACTOR = 0x9E3779B97F4A7C15
 _POWERS = np.multiply.accumulate(np.full(256, _FACTOR, np.uint64))
 _FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
@@ -88,7 +89,8 @@ def ngrams(hashes: np.ndarray, bounds: np.ndarray, n: int) -> tuple[np.ndarray, 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """`starts[0], starts[0] + 1, ...` (counts[0] of them), then those of starts[1], ...: int64 [sum of counts]."""
     before = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(starts - before, counts)
+    steps: np.ndarray = np.arange(counts.sum()) + np.repeat(starts - before, counts)
+    return steps
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:

@@ -67,7 +67,8 @@ def jaccard(sets: Sets, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         values = np.sort(np.concatenate(together))
         twice = values[1:][values[1:] == values[:-1]]
         shared[part] = np.bincount((twice >> np.uint64(32)).astype(np.int64), minlength=len(a))
-    return shared / np.maximum(both - shared, 1)
+    similar: np.ndarray = shared / np.maximum(both - shared, 1)
+    return similar
 
 
 def in_company(keys: np.ndarray) -> np.ndarray:
@@ -82,7 +83,7 @@ def in_company(keys: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(keys: np.ndarray, sets: Sets, threshold: float) -> Pairs:
-    """Pairs with a Jaccard of at least `threshold` among texts that share a band key; earlier texts are the better ones.
+    """Pairs with a Jaccard of at least `threshold` among texts that share a band key. Earlier texts are preferred.
 
     Where no bucket is larger than ALL_PAIRS, every candidate is verified. Larger ones (templates, boilerplate) would
     have a quadratic number: see ROUNDS. What that leaves out is counted in `cut`.
@@ -118,8 +119,7 @@ def _slices(sizes: np.ndarray) -> Iterator[slice]:
 
 
 def _each_once(found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], cut: int) -> Pairs:
-    first, second, similar = (np.concatenate(parts) for parts in zip(*found, strict=True)) if found else [np.zeros(0)] * 3
-    first, second = first.astype(np.int64), second.astype(np.int64)
+    first, second, similar = (np.concatenate(parts) for parts in zip(*found, strict=True))
     _, once = np.unique(first << 32 | second, return_index=True)
     return Pairs(first[once], second[once], similar[once], cut)
 

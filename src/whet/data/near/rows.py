@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -31,7 +31,7 @@ class NearSettings(Part):
     """The Jaccard of two rows' sets of n-grams from which on they are near."""
     ngram: Annotated[int, Field(ge=1, le=256)] = 5
     """Words of an n-gram. A row of fewer words is compared exactly only."""
-    columns: list[str] = []
+    columns: list[str] = []  # noqa: RUF012 (pydantic copies defaults)
     """The columns that are compared. None: those that hold text."""
 
 
@@ -67,7 +67,7 @@ class Drawn:
     @staticmethod
     def fields(bands: Bands) -> list[tuple[str, pa.DataType]]:
         """Their names and types in a table."""
-        return [("exact", pa.uint64()), ("words", pa.int32()), ("keys", pa.binary(4 * bands.count))]
+        return [("exact", pa.uint64()), ("words", pa.int32()), ("keys", pa.binary(4 * bands.number))]
 
     @classmethod
     def of(cls, texts: Sequence[str], ngram: int, bands: Bands) -> Drawn:
@@ -95,18 +95,19 @@ class Drawn:
         return Drawn(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("exact", "words", "keys")))
 
 
+Texts = Callable[[np.ndarray], Iterable[str]]
+
+
 def _hash(text: str) -> int:
     raw = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(raw, "little") or 1
 
 
-def alike(drawn: Drawn, order: np.ndarray, settings: NearSettings, texts: Any) -> Pairs:
+def alike(drawn: Drawn, order: np.ndarray, settings: NearSettings, texts: Texts) -> Pairs:
     """The pairs of rows that are exact copies or near. `order` is all row numbers, the preferred ones first.
 
-    `texts(numbers)` yields the texts of the rows with these numbers, in order of number; it is asked for candidates only.
+    `texts(numbers)` yields the texts of the rows with these numbers, which ascend; it is asked for candidates only.
     """
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
     of = order[drawn.exact[order] != 0]
     _, first, which = np.unique(drawn.exact[of], return_index=True, return_inverse=True)
     best = of[first[which]]
@@ -114,8 +115,9 @@ def alike(drawn: Drawn, order: np.ndarray, settings: NearSettings, texts: Any) -
     a, b, alone = best[copy], of[copy], of[~copy]
     alone = alone[drawn.words[alone] >= settings.ngram]
     alone = alone[in_company(drawn.keys[alone])]
-    sets = read_sets(texts(np.sort(alone)), drawn.words[np.sort(alone)], settings.ngram)
-    near = near_pairs(drawn.keys[alone], sets[np.argsort(np.argsort(alone))], settings.threshold)
+    ascending = np.sort(alone)
+    sets = read_sets(texts(ascending), drawn.words[ascending], settings.ngram)
+    near = near_pairs(drawn.keys[alone], sets[np.searchsorted(ascending, alone)], settings.threshold)
     first, second = alone[near.first], alone[near.second]
     exact = np.concatenate([np.ones(len(a), bool), np.zeros(len(first), bool)])
     similar = np.concatenate([np.ones(len(a)), near.jaccard])

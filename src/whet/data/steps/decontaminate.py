@@ -1,7 +1,7 @@
 """`decontaminate`: rows that contain a piece of an evaluation set are dropped, or flagged.
 
-Runs of 13 words, in lower case and without punctuation, as for GPT-3 (Brown et al. 2020, appendix C); texts of 8 to 12 words
-whole; shorter questions by themselves or with their options (near/contamination.py says exactly how).
+Runs of 13 words, case folded and without punctuation, as for GPT-3 (Brown et al. 2020, appendix C); texts of 8 to 12
+words whole; shorter questions by themselves or with their options (near/contamination.py says exactly how).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class DecontaminateSettings(Part):
     against: Annotated[list[str], Field(min_length=1)]
     """The evaluation files, of any format. They are not changed."""
     columns: list[str] = []
-    """The columns of the evaluation files that count, the question first. None: those that hold text, in their order."""
+    """The columns of the evaluation files that count, the question first. None: those that hold text, in order."""
     ngram: Annotated[int, Field(ge=2, le=256)] = 13
     """So many words in a run, the same in both, are a piece."""
     shortest: Annotated[int, Field(ge=1)] = 8
-    """An evaluation text of so many words, but fewer than `ngram`, is looked for whole. Fewer words are no evidence alone."""
+    """An evaluation text of so many words, but fewer than `ngram`, is looked for whole. Fewer are no evidence alone."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.8
     """A question under `shortest` words counts in a row that has this share of the question's other texts too."""
     action: Literal["drop", "flag"] = "drop"
@@ -71,7 +71,7 @@ class Decontaminate(RowStep):
             self.places = [place for _, place, _ in stage.lines()]
             rows = ([text for _, text in texts_of(record.row, columns)] for record in stage.records())
             index = Index(rows, self.set.ngram, self.set.shortest, self.set.share)
-        if not len(index.runs.hashes) and not len(index.short.hashes):
+        if index.empty:
             raise RowError(
                 f"no text{' in ' + ', '.join(columns) if columns else ''}", where=", ".join(self.set.against),
                 do="name the columns of the evaluation files: columns=[question]",

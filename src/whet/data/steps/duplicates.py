@@ -1,7 +1,7 @@
 """`duplicates`: of rows that are equal or nearly so, the best one stays. Also against held-out files, and by meaning.
 
-Exact: equal but for case and runs of blanks. Near: the Jaccard of n-grams of words, candidates by MinHash, each verified.
-By meaning: the cosine of embeddings that a service lends. A row is only dropped for a row that stays.
+Exact: equal but for case and runs of blanks. Near: the Jaccard of n-grams of words, candidates by MinHash, each
+verified. By meaning: the cosine of embeddings that a service lends. A row is only dropped for a row that stays.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Duplicates(SetStep):
         check_paths(self.set.against)
         if self.set.meaning is not None and "embed" not in self.context.services:
             raise RecipeError(
-                "to compare by meaning, embeddings are needed, and no service `embed` is lent", where="duplicates.meaning",
-                do="from Python: curate(rows, steps, embed=function), texts -> array [texts, dimensions]; else leave it out",
+                "to compare by meaning takes embeddings, and no service `embed` is lent", where="duplicates.meaning",
+                do="from Python: curate(rows, steps, embed=function of texts -> array [texts, dimensions])",
             )  # fmt: skip
         return pa.schema([*Drawn.fields(self.bands), ("worth", pa.float64())])
 
@@ -125,7 +125,8 @@ class _Search:
         return self._decided(for_whom, how, means, pairs)
 
     def _check_text(self) -> None:
-        for exact, what in ((self.drawn.exact[: self.rows.count], "row"), (self.drawn.exact[self.rows.count :], "held-out row")):
+        own, held = np.split(self.drawn.exact, [self.rows.count])
+        for exact, what in ((own, "row"), (held, "held-out row")):
             if len(exact) and not exact.any():
                 columns = f" in {', '.join(self.columns)}" if self.columns else ""
                 raise RowError(f"no {what} has text{columns}", where="duplicates", do="name the columns: columns=[...]")

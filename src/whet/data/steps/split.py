@@ -1,7 +1,8 @@
 """`split`: a column that says on which side a row is, such that what belongs together is on one side.
 
-Together are: exact and near copies (steps/duplicates.py), by whatever chain; rows with equal values in the columns `by`; a made
-row and the row it was made from. A made row, and whatever is together with it, is always learnt from, never judged on.
+Together are: exact and near copies (steps/duplicates.py), by whatever chain; rows with equal values in the columns
+`by`; a made row and the row it was made from. A made row, and whatever is together with it, is always learnt from,
+never judged on.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class Split(SetStep):
             name: int((sides == number).sum()) for number, name in enumerate((TRAIN, VALIDATION, TEST))
         } | {"clusters of two rows and more": int((sizes > 1).sum()), "largest cluster": int(sizes.max())}
         if made.any():
-            notes |= {"made rows, all in train": int(made.sum()), "made rows whose origin is not here": int(made.sum()) - len(origins[0])}
+            lost = int(made.sum()) - len(origins[0])
+            notes |= {"made rows, all in train": int(made.sum()), "made rows whose origin is not here": lost}
         if pairs.cut:
             notes["comparisons left out of large buckets"] = pairs.cut
         return Decision(np.ones(rows.count, bool), columns=dict(enumerate(split.tolist())), notes=notes)
@@ -125,7 +127,7 @@ class Split(SetStep):
                     do="raise the share, the threshold, or look at `by`: rows that belong together stay together",
                 )  # fmt: skip
             waiting = left
-        sides = side_of[cluster]
+        sides: np.ndarray = side_of[cluster]
         if sides.all():
             raise RowError(f"of {count:,} rows none is left to train on", where="split", do="lower validation or test")
         return sides
@@ -156,7 +158,7 @@ def _same(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _origins(features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of an origin and a row made from it: the row at the place that `made.from` names, else the one of that id."""
+    """Pairs of an origin and a row made from it: the row at the place that `made.from` names, or of that id."""
     wanted = features["made_from"].to_numpy()
     made = np.flatnonzero(wanted)
     origin = np.full(len(made), -1)
