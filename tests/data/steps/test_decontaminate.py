@@ -133,13 +133,10 @@ def test_every_planted_mmlu_question_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (SHARED / "instruct" / "gsm8k").is_dir(), reason="GSM8K is not there")
 def test_the_overlap_of_gsm8k_is_what_sets_of_tuples_say() -> None:
-    train, test = (
-        [json.loads(line) for line in (SHARED / "instruct/gsm8k" / f"{name}.jsonl").open()]
-        for name in ("train", "test")
-    )
-    pieces = {
-        run for row in test for text in row.values() for run in runs(text, min(max(len(plain_words(text)), 8), 13))
-    }
+    folder = SHARED / "instruct/gsm8k"
+    train, test = ([json.loads(line) for line in (folder / f"{name}.jsonl").open()] for name in ("train", "test"))
+    texts = [text for row in test for text in row.values()]
+    pieces = {run for text in texts for run in runs(text, min(max(len(plain_words(text)), 8), 13))}
     expected = [row for row in train if not any(runs(t, size) & pieces for t in row.values() for size in range(8, 14))]
     done = curate(train, [{"decontaminate": {"against": [str(folder / "test.jsonl")]}}])
     assert done.rows == expected

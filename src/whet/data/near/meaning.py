@@ -19,8 +19,8 @@ def unit_vectors(vectors: Any, count: int) -> np.ndarray:
             f"`embed` gave an array of {array.shape} for {count} texts, or one with values that are no numbers",
             do="it must give [texts, dimensions]",
         )
-    array = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
-    return array
+    unit: np.ndarray = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def kept_by_meaning(vectors: np.ndarray, threshold: float, held: int = 0) -> tuple[np.ndarray, np.ndarray]:
