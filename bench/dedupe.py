@@ -274,9 +274,7 @@ def show(result: dict[str, Any]) -> None:
             line += f"   ({figures['pairs_near']:,} pairs near, {figures['dropped']:,} rows dropped)"
         print(line)
     if "ratio" in result:
-        print(
-            f"{result['ratio']} times datatrove's rows a second, {result['ratio_of_processors']} times by processor time"
-        )
+        print(f"{result['ratio']} times datatrove's rows a second; {result['ratio_of_processors']} by processor time")
 
 
 if __name__ == "__main__":

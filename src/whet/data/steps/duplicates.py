@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,8 +162,8 @@ class _Search:
         gone = np.flatnonzero(for_whom[:count] >= 0)
         keepers = np.unique(for_whom[gone])
         own = int(np.searchsorted(keepers, count))
-        records = (*self.rows.records(keepers[:own].tolist()), *self.held.records((keepers[own:] - count).tolist()))
-        places = dict(zip(keepers.tolist(), (record.place for record in records), strict=True))
+        records = chain(self.rows.records(keepers[:own].tolist()), self.held.records((keepers[own:] - count).tolist()))
+        places = {keeper: record.place for keeper, record in zip(keepers.tolist(), records, strict=True)}
         by_meaning = np.isin(gone, means)
         exact = self.drawn.exact[gone] == self.drawn.exact[for_whom[gone]]
         why = {}
