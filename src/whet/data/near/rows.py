@@ -91,8 +91,10 @@ class Drawn:
         """As a step's `features` returns them."""
         return {"exact": self.exact, "words": self.words, "keys": [key.tobytes() for key in self.keys]}
 
-    def __add__(self, other: Drawn) -> Drawn:
-        return Drawn(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("exact", "words", "keys")))
+    @classmethod
+    def joined(cls, parts: Sequence[Drawn]) -> Drawn:
+        """Those of all parts, one after another."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("exact", "words", "keys")))
 
 
 Texts = Callable[[np.ndarray], Iterable[str]]

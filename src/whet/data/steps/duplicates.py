@@ -91,11 +91,10 @@ class _Search:
     def __init__(self, step: Duplicates, features: pa.Table, rows: Rows, folder: Path) -> None:
         self.set, self.columns, self.rows = step.set, step.columns, rows
         self.embed: Callable[[list[str]], Any] | None = step.context.services.get("embed")
-        self.drawn = Drawn.read(features)
         self.held, self.files = held_out_stage(self.set.against, folder / "held-out")
         texts = (joined(record.row, self.columns) for record in self.held.records())
-        for some in batches(texts, BATCH):
-            self.drawn += Drawn.of(some, self.set.ngram, step.bands)
+        held = [Drawn.of(some, self.set.ngram, step.bands) for some in batches(texts, BATCH)]
+        self.drawn = Drawn.joined([Drawn.read(features), *held])
         worth = np.concatenate([features["worth"].to_numpy(), np.full(self.held.count, np.inf)])
         self.order = np.lexsort((np.arange(len(worth)), -worth))  # best first, of equals the first
 
