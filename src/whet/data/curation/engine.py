@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -147,6 +148,7 @@ def survey(stage: Stage, name: str, settings: dict[str, Any], step: SetStep, con
     schema = step.schema()
     types = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema}
     types["fault"] = daft.DataType.binary()
+    context = replace(context, services={})  # a model stays on the driver: `decide` may ask it, features may not
     drawn: dict[str, SetStep] = {}
 
     def call(index: Any, place: Any, row: Any) -> Any:

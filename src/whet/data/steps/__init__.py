@@ -6,13 +6,19 @@ A module holds one step: its settings (a Part), the step, and the pure functions
 from __future__ import annotations
 
 from whet.data.curation.contract import RowStep, SetStep
+from whet.data.steps.decontaminate import Decontaminate
+from whet.data.steps.duplicates import Duplicates
 from whet.data.steps.groups import Groups
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
+from whet.data.steps.split import Split
 from whet.data.steps.toxic import Toxic
 
 STEPS: dict[str, type[RowStep] | type[SetStep]] = {
     "repair": Repair,
+    "duplicates": Duplicates,
+    "decontaminate": Decontaminate,
+    "split": Split,
     "toxic": Toxic,
     "groups": Groups,
     "sample": Sample,
