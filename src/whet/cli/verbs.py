@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 VERBS = {
-    "decontaminate": "Drop rows that contain a piece of an evaluation set.",
-    "duplicates": "Drop exact and near copies, also of held-out rows; the best one stays.",
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
+    "duplicates": "Drop exact and near copies, also of held-out rows; the best one stays.",
+    "decontaminate": "Drop rows that contain a piece of an evaluation set.",
+    "split": "Say which rows are for training, validation, test; what belongs together stays together.",
     "toxic": "Score how toxic rows are; flag, drop or weigh them down.",
     "groups": "Count groups of people that rows name, and the words that describe them.",
     "sample": "Draw so many rows.",
-    "split": "Say which rows are for training, validation, test; what belongs together stays together.",
 }
