@@ -5,4 +5,5 @@ from __future__ import annotations
 VERBS = {
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
     "sample": "Draw so many rows.",
+    "select": "Choose the rows that are most like a few target examples.",
 }

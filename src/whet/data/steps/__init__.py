@@ -8,8 +8,10 @@ from __future__ import annotations
 from whet.data.curation.contract import RowStep, SetStep
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
+from whet.data.steps.select import Select
 
 STEPS: dict[str, type[RowStep] | type[SetStep]] = {
     "repair": Repair,
     "sample": Sample,
+    "select": Select,
 }
