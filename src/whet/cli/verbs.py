@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 VERBS = {
+    "balance": "Bring groups of rows into proportion: by column, by clusters, by file.",
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
     "sample": "Draw so many rows.",
     "select": "Choose the rows that are most like a few target examples.",

@@ -14,6 +14,7 @@ import numpy as np
 
 BUCKETS = 10_000
 _BASE, _NEXT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+WORD = r"\w+|[^\w\s]+"
 PIECE = 1 << 20
 """Characters that are hashed together; the arrays of a piece take about 60 bytes a character."""
 

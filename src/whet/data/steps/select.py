@@ -116,6 +116,7 @@ class Select(SetStep):
         while batch := list(islice(records, AT_ONCE)):
             of_chosen += counted([joined(record.row, self.context.columns) for record in batch])
         before, after = divergence(self.held_out, self.raw), divergence(self.held_out, of_chosen)
+        weights = log_weights / (self.set.temperature or 1)
         return {
             "target": self.of_target | {"n-grams": int(self.target.sum())},
             "KL reduction": {
@@ -124,7 +125,7 @@ class Select(SetStep):
                 "measured on": "held-out target rows" if self.of_target["held out"] else "the target rows themselves",
             },
             "effective rows": {
-                "raw": round(effective_size(log_weights), 1), "chosen": round(effective_size(log_weights[keep]), 1)
+                "raw": round(effective_size(weights), 1), "chosen": round(effective_size(weights[keep]), 1)
             },
         }  # fmt: skip
 
