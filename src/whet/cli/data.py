@@ -62,12 +62,13 @@ def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quie
 def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
     from rich.console import Console
 
+    from whet.cli.services import generate
     from whet.data.curation.pipeline import curate
     from whet.errors import RecipeError
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
-    done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
+    done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet, generate=generate)
     if quiet:
         return
     console = Console(highlight=False)

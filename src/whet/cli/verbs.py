@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 VERBS = {
+    "augment": "Make rows from rows: noise, templates, paraphrases, new ones after examples.",
     "balance": "Bring groups of rows into proportion: by column, by clusters, by file.",
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
     "sample": "Draw so many rows.",

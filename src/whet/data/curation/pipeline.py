@@ -218,6 +218,8 @@ class _Run:
                 self._add(new, place, row, entry, writer)
                 new = self._next_made(made, entry)
             self.progress.advance()
+        if new is not None:
+            raise RuntimeError(f"{entry.step} gave rows made from row {new.source} out of order")
 
     def _next_made(self, made: Iterator[Made], entry: Entry) -> Made | None:
         begin = time.perf_counter()

@@ -6,12 +6,14 @@ A module holds one step: its settings (a Part), the step, and the pure functions
 from __future__ import annotations
 
 from whet.data.curation.contract import RowStep, SetStep
+from whet.data.steps.augment import Augment
 from whet.data.steps.balance import Balance
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
 from whet.data.steps.select import Select
 
 STEPS: dict[str, type[RowStep] | type[SetStep]] = {
+    "augment": Augment,
     "balance": Balance,
     "repair": Repair,
     "sample": Sample,

@@ -73,7 +73,7 @@ class Balance(SetStep):
             groups = [record.place.rpartition(":")[0] or record.place for record in records]
         else:
             groups = [value_of(record, self.set.by) for record in records]
-        groups = [g if r.row.get("split", "train") == "train" else None for g, r in zip(groups, records, strict=True)]
+        groups = [g if r.row.get("split") in (None, "train") else None for g, r in zip(groups, records, strict=True)]
         return {"group": groups, "weight": [weight_of(record) for record in records]}
 
     def learn(self, features: pa.Table | None, rows: Rows) -> Any:
@@ -138,7 +138,8 @@ def value_of(record: Record, path: str) -> str:
             raise RowError(what, where=record.place, do="name another, or by=clusters, or by=file")
         value = value.get(key)
     if isinstance(value, (dict, list)):
-        raise RowError(f"`{path}` is {type(value).__name__}, not one value", where=record.place, do="name a plain column")
+        what = f"`{path}` is a {type(value).__name__}, and not one value"
+        raise RowError(what, where=record.place, do="name a plain column")
     return NONE if value is None or value == "" else str(value)
 
 
@@ -166,7 +167,7 @@ def wanted_sizes(sizes: np.ndarray, settings: BalanceSettings) -> np.ndarray:
         wanted = np.minimum(sizes.max(), sizes * float(settings.max_copies))
     if settings.cap is not None:
         wanted = np.minimum(wanted, settings.cap if settings.cap >= 1 else cap_of_share(wanted, settings.cap))
-    return np.maximum(wanted, 1)
+    return np.asarray(np.maximum(wanted, 1))
 
 
 def cap_of_share(sizes: np.ndarray, share: float) -> float:
@@ -218,7 +219,7 @@ def plot(before: dict[str, float], after: dict[str, float], by: str) -> bytes:
         axes.set_xlabel("rows")
         axes.set_title(f"rows by {by}", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower right")
+        figure.legend(frameon=False, loc="outside upper right", ncols=2)
         file = io.BytesIO()
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
     return file.getvalue()

@@ -18,16 +18,16 @@ ROUNDS = 30
 
 
 class Bags(NamedTuple):
-    """Sparse rows: `values[i]` stands in row `rows[i]`, column `buckets[i]`; there are `count` rows."""
+    """Sparse rows: `values[i]` stands in row `rows[i]`, column `buckets[i]`; there are `size` rows."""
 
     rows: np.ndarray
     buckets: np.ndarray
     values: np.ndarray
-    count: int
+    size: int
 
     def times(self, vector: np.ndarray) -> np.ndarray:
         """The product with a dense vector: [buckets] -> [rows]."""
-        return np.bincount(self.rows, self.values * vector[self.buckets], minlength=self.count)
+        return np.bincount(self.rows, self.values * vector[self.buckets], minlength=self.size)
 
     def dense(self, row: int) -> np.ndarray:
         """A row in full: [buckets]."""
@@ -51,10 +51,10 @@ def find_clusters(texts: Sequence[str], count: int, draw: np.random.Generator) -
     """`count` clusters of these texts, or as many as there are different ones."""
     counts = word_counts(texts)
     documents = np.bincount(counts.buckets, minlength=BUCKETS)
-    idf = np.log((1 + counts.count) / (1 + documents)) + 1
+    idf = np.log((1 + counts.size) / (1 + documents)) + 1
     bags = weighted(counts, idf)
     centres = seeded(bags, count, draw)
-    labels = np.full(bags.count, -1)
+    labels = np.full(bags.size, -1)
     for _ in range(ROUNDS):
         before, (labels, cosines) = labels, nearest(bags, centres)
         if np.array_equal(before, labels):
@@ -81,27 +81,27 @@ def word_counts(texts: Sequence[str]) -> Bags:
 def weighted(counts: Bags, idf: np.ndarray) -> Bags:
     """(1 + log count) * idf, rows of length 1."""
     values = (1 + np.log(counts.values)) * idf[counts.buckets]
-    lengths = np.sqrt(np.bincount(counts.rows, values**2, minlength=counts.count))
+    lengths = np.sqrt(np.bincount(counts.rows, values**2, minlength=counts.size))
     return counts._replace(values=values / lengths[counts.rows])
 
 
 def seeded(bags: Bags, count: int, draw: np.random.Generator) -> np.ndarray:
     """First centres: rows, each drawn in proportion to its distance from those before it (k-means++, Arthur and
     Vassilvitskii 2007). Fewer than `count` where the rows are not that many different ones."""
-    centres = [bags.dense(int(draw.integers(bags.count)))]
-    distances = np.full(bags.count, 2.0)
+    centres = [bags.dense(int(draw.integers(bags.size)))]
+    distances = np.full(bags.size, 2.0)
     while len(centres) < count:
         distances = np.minimum(distances, np.maximum(1 - bags.times(centres[-1]), 0))
         distances[distances < 1e-9] = 0
         if not distances.any():
             break
-        centres.append(bags.dense(int(draw.choice(bags.count, p=distances / distances.sum()))))
+        centres.append(bags.dense(int(draw.choice(bags.size, p=distances / distances.sum()))))
     return np.stack(centres)
 
 
 def nearest(bags: Bags, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(cluster, cosine to its centre) of each row."""
-    labels, best = np.zeros(bags.count, np.int64), np.full(bags.count, -np.inf)
+    labels, best = np.zeros(bags.size, np.int64), np.full(bags.size, -np.inf)
     for number, centre in enumerate(centres):
         cosines = bags.times(centre)
         closer = cosines > best

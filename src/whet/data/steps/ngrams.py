@@ -71,7 +71,7 @@ def _mixed(hashes: np.ndarray) -> np.ndarray:
     """Every bit depends on every other, so that the remainder is spread evenly (the finaliser of MurmurHash3)."""
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         hashes = (hashes ^ (hashes >> np.uint64(33))) * np.uint64(factor)
-    return hashes ^ (hashes >> np.uint64(33))
+    return np.asarray(hashes ^ (hashes >> np.uint64(33)))
 
 
 @lru_cache(maxsize=1)

@@ -186,7 +186,7 @@ def log_ratios(target: np.ndarray, raw: np.ndarray, smoothing: float) -> np.ndar
 
 def log_weights(texts: Sequence[str], ratios: np.ndarray) -> np.ndarray:
     """The log importance weight of each text: the sum of its n-grams' ratios."""
-    weights = [np.zeros(0)]
+    weights: list[np.ndarray] = [np.zeros(0)]
     for piece in pieces(texts):
         buckets, numbers = ngrams(texts[piece], len(ratios))
         weights.append(np.bincount(numbers, weights=ratios[buckets], minlength=piece.stop - piece.start))
