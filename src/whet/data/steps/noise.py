@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -40,7 +40,7 @@ NEIGHBOURS = {
 """The keys that touch a key of the QWERTY layout: those a key's width away at most, on its line and the next ones."""
 
 _CODE = re.compile(r"[@\\_{}<>=`/|#$%^*+~\[\]]|www\.")
-_WORD = re.compile(r"\S+")
+_BLANK = re.compile(r"\s")
 _MARKS = ".,;:!?"
 
 
@@ -48,30 +48,44 @@ def noisy(text: str, rates: NoiseSettings, draw: np.random.Generator) -> str:
     """The text with slips at these rates. A word with a digit or another number sign in it, an address, markup or code
     is left alone, and so are the blanks beside it."""
     chance = draw.random(len(text))
+    most = max(rates.typos + rates.swaps + rates.drops + rates.case, rates.punctuation, rates.spaces)
     changes: dict[int, str] = {}
-    before = -1  # where the last word ended, if slips may touch it
-    for match in _WORD.finditer(text):
-        start, end = match.span()
-        if _CODE.search(match[0]) or any(letter.isnumeric() for letter in match[0]):
-            before = -1
+    word = _Word(0, 0, False)
+    for at in np.flatnonzero(chance < most).tolist():
+        if at in changes:
             continue
-        if before == start - 1 and text[before] == " " and chance[before] < rates.spaces:
-            changes[before] = "" if draw.random() < 0.5 else "  "
-        changes |= _in_word(text, start, end, chance, rates, draw)
-        before = end
+        if not text[at].isspace():
+            word = _word_at(text, at, word)
+            if word.free:
+                changes |= dict(_slip(text, at, word.end, float(chance[at]), rates, draw))
+        elif text[at] == " " and chance[at] < rates.spaces and 0 < at < len(text) - 1:
+            before, word = _word_at(text, at - 1, word), _word_at(text, at + 1, word)
+            if before.free and word.free:
+                changes[at] = "" if draw.random() < 0.5 else "  "
     return "".join(changes.get(at, letter) for at, letter in enumerate(text)) if changes else text
 
 
-def _in_word(
-    text: str, start: int, end: int, chance: np.ndarray, rates: NoiseSettings, draw: np.random.Generator
-) -> dict[int, str]:
-    """What becomes of the letters of one word, by place: at most one slip a letter."""
-    changes: dict[int, str] = {}
-    most = max(rates.typos + rates.swaps + rates.drops + rates.case, rates.punctuation)
-    for at in (start + np.flatnonzero(chance[start:end] < most)).tolist():
-        if at not in changes:
-            changes |= dict(_slip(text, at, end, float(chance[at]), rates, draw))
-    return changes
+class _Word(NamedTuple):
+    """Where it begins and ends, and whether slips may touch it."""
+
+    start: int
+    end: int
+    free: bool
+
+
+def _word_at(text: str, at: int, last: _Word) -> _Word:
+    """The word that has the character, often the last one again; one that is not free where that is a blank."""
+    if last.start <= at < last.end:
+        return last
+    if text[at].isspace():
+        return _Word(at, at, False)
+    start = at
+    while start and not text[start - 1].isspace():
+        start -= 1
+    blank = _BLANK.search(text, at)
+    end = blank.start() if blank else len(text)
+    word = text[start:end]
+    return _Word(start, end, not _CODE.search(word) and not any(letter.isnumeric() for letter in word))
 
 
 def _slip(
