@@ -279,7 +279,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int) -> It
                 job[1].set_exception(error)
 
     for _ in range(workers):
-        threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=work, name="whet-asks", daemon=True).start()
     try:
         for item in items:
             ahead.append((item, Future()))
