@@ -48,21 +48,31 @@ def noisy(text: str, rates: NoiseSettings, draw: np.random.Generator) -> str:
     """The text with slips at these rates. A word with a digit or another number sign in it, an address, markup or code
     is left alone, and so are the blanks beside it."""
     chance = draw.random(len(text))
-    most = max(rates.typos + rates.swaps + rates.drops + rates.case, rates.punctuation, rates.spaces)
+    of_letters = rates.typos + rates.swaps + rates.drops + rates.case
     changes: dict[int, str] = {}
     word = _Word(0, 0, False)
-    for at in np.flatnonzero(chance < most).tolist():
-        if at in changes:
+    for at in np.flatnonzero(chance < max(of_letters, rates.punctuation, rates.spaces)).tolist():
+        letter = text[at]
+        rate = of_letters if letter.isalpha() else rates.spaces if letter == " " else rates.punctuation
+        if at in changes or chance[at] >= rate:
             continue
-        if not text[at].isspace():
+        if not letter.isspace():
             word = _word_at(text, at, word)
             if word.free:
                 changes |= dict(_slip(text, at, word.end, float(chance[at]), rates, draw))
-        elif text[at] == " " and chance[at] < rates.spaces and 0 < at < len(text) - 1:
+        elif letter == " " and 0 < at < len(text) - 1:
             before, word = _word_at(text, at - 1, word), _word_at(text, at + 1, word)
             if before.free and word.free:
                 changes[at] = "" if draw.random() < 0.5 else "  "
-    return "".join(changes.get(at, letter) for at, letter in enumerate(text)) if changes else text
+    return _changed(text, changes)
+
+
+def _changed(text: str, changes: dict[int, str]) -> str:
+    pieces, told = [], 0
+    for at in sorted(changes):
+        pieces += [text[told:at], changes[at]]
+        told = at + 1
+    return "".join([*pieces, text[told:]])
 
 
 class _Word(NamedTuple):
@@ -91,9 +101,10 @@ def _word_at(text: str, at: int, last: _Word) -> _Word:
 def _slip(
     text: str, at: int, end: int, chance: float, rates: NoiseSettings, draw: np.random.Generator
 ) -> Iterator[tuple[int, str]]:
+    """What becomes of a character, and of the next one where they change places; `chance` is below its rate."""
     letter = text[at]
     if not letter.isalpha():
-        if chance < rates.punctuation and (letter in "'’" or (letter in _MARKS and at + 1 == end)):
+        if letter in "'’" or (letter in _MARKS and at + 1 == end):
             yield at, ""
         return
     bound = rates.typos
@@ -108,8 +119,4 @@ def _slip(
             yield at, text[at + 1]
             yield at + 1, letter
         return
-    bound += rates.drops
-    if chance < bound:
-        yield at, ""
-    elif chance < bound + rates.case:
-        yield at, letter.swapcase()
+    yield at, "" if chance < bound + rates.drops else letter.swapcase()
