@@ -172,3 +172,30 @@ def test_a_target_that_is_not_there_or_has_no_text(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text('{"text": ""}\n')
     with pytest.raises(RowError, match="no text"):
         curate(mixture(), [{"select": {"target": str(tmp_path / "empty.jsonl"), "rows": 3}}])
+
+
+DATA = Path(__file__).parents[3] / "../shared/data"
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the public data sets in ../shared/data")
+def test_financial_rows_among_contracts_and_sums(tmp_path: Path) -> None:
+    def financial(name: str) -> list[dict[str, Any]]:
+        blocks = json.loads((DATA / "domain/finance_tatqa" / name).read_text(encoding="utf-8"))
+        return [
+            {"text": "\n".join([*(p["text"] for p in b["paragraphs"]), *(q["question"] for q in b["questions"])])}
+            for b in blocks
+        ]
+
+    def lines(name: str, key: str, count: int) -> list[dict[str, Any]]:
+        with (DATA / name).open(encoding="utf-8") as file:
+            return [{"text": json.loads(line)[key]} for line, _ in zip(file, range(count), strict=False)]
+
+    planted = [row | {"domain": "finance"} for row in financial("tatqa_dataset_dev.json")[:150]]
+    rows = planted + lines("domain/legal_cuad_clauses/cuad_clauses.jsonl", "text", 1400)
+    rows += lines("instruct/gsm8k/train.jsonl", "question", 1400)
+    target = tmp_path / "target.jsonl"
+    target.write_text("".join(json.dumps(row) + "\n" for row in financial("tatqa_dataset_test_gold.json")[:12]))
+    random.Random(0).shuffle(rows)
+    done = curate(rows, [{"select": {"target": str(target), "rows": 150}}])
+    assert sum(row.get("domain") == "finance" for row in done.rows or []) >= 120  # of 150; 8 would be by chance
+    assert done.ledger.steps[0].notes["KL reduction"]["nats an n-gram"] > 0.2
