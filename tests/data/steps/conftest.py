@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 Reply = tuple[int, dict[str, str], bytes] | str | float
-"""What the server does with a request: (status, headers, body), a chat completion of this text, or silence in seconds."""
+"""What becomes of a request: (status, headers, body), a chat completion of this text, or silence for some seconds."""
 
 
 class ChatServer:
@@ -26,7 +26,7 @@ class ChatServer:
         lock, outer = threading.Lock(), self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 (the library's name)
+            def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with lock:
                     number = len(outer.seen)

@@ -13,7 +13,7 @@ from whet.data.curation.pipeline import Curated, curate
 from whet.data.steps import rewording
 from whet.errors import ModelError, RecipeError, RowError
 
-SUBJECTS = "apples pears plums figs dates limes nuts melons cherries peaches".split()
+SUBJECTS = ["apples", "pears", "plums", "figs", "dates", "limes", "nuts", "melons", "cherries", "peaches"]
 
 
 def rows(count: int = 10) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def made_of(done: Curated) -> list[dict[str, Any]]:
     return [row for row in done.rows or [] if "made" in row]
 
 
-# Without a model ----------------------------------------------------------------------------------------------------------
+# Without a model -----------------------------------------------------------------------------------------------------
 
 
 def test_noise_changes_prompts_alone_and_says_what_it_did() -> None:
@@ -131,7 +131,7 @@ def test_later_steps_see_made_rows() -> None:
     assert [row["prompt"] for row in made_of(done)] == [row["prompt"] for row in rows(2)]
 
 
-# By a lent model ----------------------------------------------------------------------------------------------------------
+# By a lent model -----------------------------------------------------------------------------------------------------
 
 
 def text_in(prompt: str) -> str:
@@ -192,8 +192,10 @@ def test_new_rows_after_examples() -> None:
     def generate(prompts: list[str], **_: Any) -> list[str]:
         seen.extend(prompts)
         answers = [json.dumps({"prompt": f"{'word ' * n}What of {n}?", "answer": f"So much: {n}."}) for n in range(20)]
-        answers[2], answers[3], answers[4] = "nonsense", answers[1], json.dumps(
-            {"prompt": given[0]["prompt"], "answer": "x"}
+        answers[2], answers[3], answers[4] = (
+            "nonsense",
+            answers[1],
+            json.dumps({"prompt": given[0]["prompt"], "answer": "x"}),
         )
         return answers[: len(prompts)]
 
@@ -210,7 +212,7 @@ def test_new_rows_after_examples() -> None:
     }  # fmt: skip
 
 
-# By an endpoint -----------------------------------------------------------------------------------------------------------
+# By an endpoint ------------------------------------------------------------------------------------------------------
 
 
 def by_endpoint(server: Any, out: Path, count: int = 10, **settings: Any) -> Curated:

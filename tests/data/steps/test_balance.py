@@ -145,7 +145,7 @@ def test_effective_groups_by_hand() -> None:
     assert effective_groups(np.array([3, 1])) == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
 
 
-# Plots -----------------------------------------------------------------------------------------------------------------
+# Plots ---------------------------------------------------------------------------------------------------------------
 
 
 def test_plots_stand_beside_the_output(tmp_path: Path) -> None:
@@ -168,12 +168,12 @@ def test_nothing_is_left_of_a_run_that_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# Clusters ---------------------------------------------------------------------------------------------------------------
+# Clusters ------------------------------------------------------------------------------------------------------------
 
 TOPICS = {
-    "sea": "wave ship harbour sail tide crew anchor storm".split(),
-    "kitchen": "flour oven butter dough spoon pan salt taste".split(),
-    "court": "judge clause appeal party lawyer verdict law court".split(),
+    "sea": ["wave", "ship", "harbour", "sail", "tide", "crew", "anchor", "storm"],
+    "kitchen": ["flour", "oven", "butter", "dough", "spoon", "pan", "salt", "taste"],
+    "court": ["judge", "clause", "appeal", "party", "lawyer", "verdict", "law", "court"],
 }
 
 

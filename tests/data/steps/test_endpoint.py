@@ -211,7 +211,9 @@ def test_a_lent_model_gets_batches_and_an_empty_text_is_a_fault() -> None:
         return ["" if prompt == "7" else prompt.upper() for prompt in prompts]
 
     model = Lent(generate, model="m")
-    found = list(model.ask([str(n) for n in range(100)], lambda text: [request(text)] * (text == "3") + [request(text)]))
+    found = list(
+        model.ask([str(n) for n in range(100)], lambda text: [request(text)] * (text == "3") + [request(text)])
+    )
     assert sizes == [65, 36]
     assert found[3] == ("3", [Answer("3"), Answer("3")])
     assert found[7] == ("7", [Answer("", "empty answer")])

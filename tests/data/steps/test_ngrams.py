@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 
@@ -22,16 +23,16 @@ def mixed(number: int) -> int:
 
 def slow(text: str, buckets: int, bigrams: bool = True) -> Counter[int]:
     hashes = [
-        mixed(sum((ord(letter) + 1) * pow(0x9E3779B97F4A7C15, place + 1, 1 << 64) for place, letter in enumerate(word)) & LOW)
+        mixed(sum((ord(letter) + 1) * pow(0x9E3779B97F4A7C15, at, 1 << 64) for at, letter in enumerate(word, 1)) & LOW)
         for word in re.findall(r"\w+|[^\w\s]+", text.lower())
-    ]  # fmt: skip
-    pairs = [mixed((a * 0xD6E8FEB86659FD93 + b) & LOW) for a, b in zip(hashes, hashes[1:], strict=False)]
+    ]
+    pairs = [mixed((a * 0xD6E8FEB86659FD93 + b) & LOW) for a, b in itertools.pairwise(hashes)]
     return Counter(number % buckets for number in hashes + pairs * bigrams)
 
 
 TEXTS = [
-    "", "  \n ", "One word", "don't—stop!", "Straße İstanbul ΑΣ", "x_1 = 3.14", "日本語です。", "a", "\U0001f600 ok\u00a0ok",
-    "b c", "!!", "end.",
+    "", "  \n ", "One word", "don't—stop!", "Straße İstanbul ΑΣ", "x_1 = 3.14", "日本語です。", "a",
+    "\U0001f600 ok\u00a0ok", "b c", "!!", "end.",
 ]  # fmt: skip
 
 

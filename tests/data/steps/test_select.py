@@ -17,8 +17,21 @@ from whet.data.steps.ngrams import counted, ngrams
 from whet.data.steps.select import chosen, divergence, effective_size, held_apart, log_ratios, log_weights
 from whet.errors import RecipeError, RowError
 
-MONEY = "revenue profit margin shares dividend cash quarter million net income fell rose".split()
-FOREST = "moss oak deer river fox stone rain path owl winter slept ran".split()
+MONEY = [
+    "revenue",
+    "profit",
+    "margin",
+    "shares",
+    "dividend",
+    "cash",
+    "quarter",
+    "million",
+    "net",
+    "income",
+    "fell",
+    "rose",
+]
+FOREST = ["moss", "oak", "deer", "river", "fox", "stone", "rain", "path", "owl", "winter", "slept", "ran"]
 PAPER = Path(__file__).parent / "dsir.json"
 """Log importance weights by `HashedNgramDSIR` of data-selection 1.0.3, its hash function replaced by the one of
 tests/data/steps/test_ngrams.py, every example counted, none too short."""
@@ -130,7 +143,7 @@ def letters(texts: list[str]) -> np.ndarray:
 
 @pytest.mark.parametrize("nearest", [False, True])
 def test_by_a_lent_models_embeddings(target: str, nearest: bool) -> None:
-    steps = [{"select": {"target": target, "rows": 20, "by": "embedding", "temperature": 0, "nearest": nearest}}]
+    steps = [{"select": {"target": target, "rows": 20, "by": "embedding", "nearest": nearest}}]
     done = curate(mixture(), steps, embed=letters)
     unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (
         letters([row["text"] for row in mixture()]), letters([row["text"] for row in sentences(MONEY, 60, 1)])
@@ -198,4 +211,4 @@ def test_financial_rows_among_contracts_and_sums(tmp_path: Path) -> None:
     random.Random(0).shuffle(rows)
     done = curate(rows, [{"select": {"target": str(target), "rows": 150}}])
     assert sum(row.get("domain") == "finance" for row in done.rows or []) >= 120  # of 150; 8 would be by chance
-    assert done.ledger.steps[0].notes["KL reduction"]["nats an n-gram"] > 0.2
+    assert done.ledger.steps[0].notes["KL reduction"]["nats an n-gram"] > 0.15

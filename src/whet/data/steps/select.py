@@ -42,8 +42,9 @@ class SelectSettings(Part):
     """Or their number."""
     by: Literal["ngrams", "embedding"] = "ngrams"
     """DSIR's hashed unigrams and bigrams, or the cosine of a model's embeddings."""
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Rows are drawn with probabilities in proportion to importance ** (1 / temperature). 0: the highest, no draw."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Rows are drawn in proportion to exp(score / temperature); 0: the highest, no draw. Without one, 1 by n-grams, as
+    in the paper, and 0 by embedding, whose cosines lie close together."""
     smoothing: Annotated[float, Field(ge=0)] = float(BUCKETS)
     """So many n-grams, as raw rows have them, are added to the target's: what a few examples do not show is not ruled
     out. The default is one a bucket; 0 is the paper's."""
@@ -100,9 +101,10 @@ class Select(SetStep):
         size = self.set.rows or max(round(self.set.keep * rows.count), 1)
         by_ngrams = self.set.by == "ngrams"
         scores = features["log_weight"].to_numpy() if by_ngrams else self._cosines(rows)
+        temperature = float(by_ngrams) if self.set.temperature is None else self.set.temperature
         keep = np.zeros(rows.count, bool)
-        keep[chosen(scores, size, self.set.temperature, self.context.draw("select"))] = True
-        notes = self._moved(scores, keep, rows) if by_ngrams else _nearer(scores, keep)
+        keep[chosen(scores, size, temperature, self.context.draw("select"))] = True
+        notes = self._moved(scores / (temperature or 1), keep, rows) if by_ngrams else _nearer(scores, keep)
         why = {int(index): ("less like the target", "") for index in np.flatnonzero(~keep)}
         columns = {}
         if self.set.importance:
@@ -110,13 +112,13 @@ class Select(SetStep):
             why |= dict.fromkeys(columns, ("weighed", ""))
         return Decision(keep, why, columns, notes=notes)
 
-    def _moved(self, log_weights: np.ndarray, keep: np.ndarray, rows: Rows) -> dict[str, Any]:
+    def _moved(self, weights: np.ndarray, keep: np.ndarray, rows: Rows) -> dict[str, Any]:
+        """How far the choice moved; `weights` are logs, as they were drawn by."""
         of_chosen = np.zeros(BUCKETS, np.int64)
         records = rows.records(np.flatnonzero(keep).tolist())
         while batch := list(islice(records, AT_ONCE)):
             of_chosen += counted([joined(record.row, self.context.columns) for record in batch])
         before, after = divergence(self.held_out, self.raw), divergence(self.held_out, of_chosen)
-        weights = log_weights / (self.set.temperature or 1)
         return {
             "target": self.of_target | {"n-grams": int(self.target.sum())},
             "KL reduction": {
