@@ -100,13 +100,15 @@ def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quie
 def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
     from rich.console import Console
 
+    from whet.cli.services import generate
     from whet.data.curation.pipeline import curate
     from whet.errors import RecipeError
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
     try:
-        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet)
+        lent = {"generate": generate}
+        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet, **lent)
     except KeyboardInterrupt as stop:
         print("stopped; nothing was written", file=sys.stderr, flush=True)
         number = stop.args[0] if stop.args else signal.SIGINT

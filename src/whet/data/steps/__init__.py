@@ -6,11 +6,14 @@ A module holds one step: its settings (a Part), the step, and the pure functions
 from __future__ import annotations
 
 from whet.data.curation.contract import RowStep, SetStep
+from whet.data.steps.augment import Augment
+from whet.data.steps.balance import Balance
 from whet.data.steps.decontaminate import Decontaminate
 from whet.data.steps.duplicates import Duplicates
 from whet.data.steps.groups import Groups
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
+from whet.data.steps.select import Select
 from whet.data.steps.split import Split
 from whet.data.steps.toxic import Toxic
 
@@ -19,6 +22,9 @@ STEPS: dict[str, type[RowStep] | type[SetStep]] = {
     "duplicates": Duplicates,
     "decontaminate": Decontaminate,
     "split": Split,
+    "select": Select,
+    "balance": Balance,
+    "augment": Augment,
     "toxic": Toxic,
     "groups": Groups,
     "sample": Sample,
