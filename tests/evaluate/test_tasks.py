@@ -55,6 +55,7 @@ def test_shots_can_be_left_out():
 def test_what_is_not_read_is_said(tmp_path, change, message):
     tree = yaml.safe_load((HERE / "task.yaml").read_text()) | change
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "dev.jsonl").write_text((HERE / "dev.jsonl").read_text())
     with pytest.raises(RecipeError, match=message):
         read_task(tmp_path / "task.yaml").questions()
 
@@ -62,7 +63,7 @@ def test_what_is_not_read_is_said(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"doc_to_target": "{{answer}}"}, "the answer 'B' is none of the options"),
+        ({"doc_to_target": "{{answer}}"}, "the answer 'A' is none of the options"),
         ({"doc_to_choice": "{{question}}"}, "gives no list"),
         ({"doc_to_text": "{{questoin}}"}, "'questoin' is undefined"),
     ],
