@@ -26,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"tokens", "methods"},
     "train": {"data", "tokens", "models", "methods", "objectives"},
     "advise": {"data", "tokens", "models", "methods", "objectives", "train"},
-    "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise"},
-    "cli": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "api"},
+    "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
+    "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
+    "cli": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate", "api"},
     "__init__": {"models", "train", "api"},
     "__main__": {"cli"},
 }

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+
+from whet.cli.toxicity import toxic_test, toxic_train
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Curate rows: repair, filter, deduplicate, balance, scrub; with a ledger of every change.",
 )
+
+LONGEST_NOTE = 500
+"""Characters; a longer note of a step stays in the ledger."""
 
 Ray = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on this Ray cluster.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
@@ -49,6 +53,36 @@ def steps() -> None:
             console.print(f"    {key}: {default}", f"  {(field.description or '').strip()}", style="dim", markup=False)
 
 
+@app.command("card")
+def card(
+    paths: Annotated[list[str], typer.Argument(metavar="ROWS... [key=value ...]", help="Files, folders, globs.")],
+    output: Annotated[str | None, typer.Option(metavar="STEM", help="Write STEM.html and STEM.md.")] = None,
+    against: Annotated[list[str] | None, typer.Option(help="Held-out files, to look for leaks of.")] = None,
+    licence: Annotated[str | None, typer.Option(help="To state on the card.")] = None,
+    tokenizer: Annotated[str, typer.Option(help="Whose tokens lengths are counted in.")] = "whet-tiny",
+    quiet: Quiet = False,
+) -> None:
+    """One page on the rows: sizes, lengths, languages, duplicates, leaks, personal data, toxicity, balance."""
+    from pathlib import Path
+
+    from whet.data.card import card as make
+    from whet.data.card import write
+    from whet.models.load import load_tokenizer
+    from whet.recipe import ModelPart
+    from whet.recipe.load import set_word
+
+    tree: dict[str, Any] = {}
+    for word in (word for word in paths if "=" in word):
+        set_word(tree, word)
+    rows = [word for word in paths if "=" not in word]
+    own = load_tokenizer(ModelPart(name=tokenizer))
+    lengths = lambda texts: [len(ids) for ids in own(list(texts), add_special_tokens=False)["input_ids"]]  # noqa: E731
+    made = make(rows, against=against, licence=licence, count_tokens=lengths, quiet=quiet, **tree)
+    stem = output or f"{Path(rows[0].rstrip('/')).name.split('.')[0]}.card"
+    for path in write(made, stem):
+        typer.echo(path)
+
+
 def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
     """Run the step `name` alone. Words with `=` are its settings (or `seed`, `columns`, ...), the others paths."""
     from whet.data.curation.settings import Curation, check_curation
@@ -63,25 +97,18 @@ def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quie
     _curate(check_curation({**of_all, "steps": [{name: tree}]}, "command line"), paths, ray, overwrite, quiet)
 
 
-def _bits_per_byte(texts: Sequence[str], model: str) -> list[float | None]:
-    """The service `perplexity`: torch is imported when a step asks for it."""
-    from whet.train.score import bits_per_byte
-
-    scores: list[float | None] = bits_per_byte(texts, model)
-    return scores
-
-
 def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
     from rich.console import Console
 
+    from whet.cli.services import generate, perplexity
     from whet.data.curation.pipeline import curate
     from whet.errors import RecipeError
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
     try:
-        services = {"perplexity": _bits_per_byte}
-        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet, **services)
+        lent = {"generate": generate, "perplexity": perplexity}
+        done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet, **lent)
     except KeyboardInterrupt as stop:
         print("stopped; nothing was written", file=sys.stderr, flush=True)
         number = stop.args[0] if stop.args else signal.SIGINT
@@ -99,7 +126,8 @@ def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, q
     console.print(done.ledger.table())
     for entry in done.ledger.steps:
         for key, value in entry.notes.items():
-            console.print(f"  {entry.step}: {key} {value}", style="dim", markup=False, soft_wrap=True)
+            shown = value if len(str(value)) <= LONGEST_NOTE else "in the ledger"
+            console.print(f"  {entry.step}: {key} {shown}", style="dim", markup=False, soft_wrap=True)
     rows = f"{done.ledger.rows:,} rows in "
     console.print(rows + ", ".join(done.files[:-2]), markup=False, soft_wrap=True)
     beside = f"dropped rows in {done.files[-2]}, ledger in {done.files[-1]}"
@@ -126,3 +154,5 @@ def _verbs() -> None:
 
 
 _verbs()
+app.command("toxic-train")(toxic_train)
+app.command("toxic-test")(toxic_test)

@@ -8,5 +8,13 @@ VERBS = {
     "language": "Name each row's language; keep some.",
     "inconsistencies": "Find contradicting, empty, cut and refused answers.",
     "perplexity": "Score rows by a model; drop the least likely.",
+    "duplicates": "Drop exact and near copies, also of held-out rows; the best one stays.",
+    "decontaminate": "Drop rows that contain a piece of an evaluation set.",
+    "split": "Say which rows are for training, validation, test; what belongs together stays together.",
+    "select": "Choose the rows that are most like a few target examples.",
+    "balance": "Bring groups of rows into proportion: by column, by clusters, by file.",
+    "augment": "Make rows from rows: noise, templates, paraphrases, new ones after examples.",
+    "toxic": "Score how toxic rows are; flag, drop or weigh them down.",
+    "groups": "Count groups of people that rows name, and the words that describe them.",
     "sample": "Draw so many rows.",
 }

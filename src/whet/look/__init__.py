@@ -1,4 +1,4 @@
-"""How pages and figures look, for every room that shows something: a style sheet, a way to draw, a way to write numbers.
+"""How pages and figures look, for every room that shows something.
 
 css     the style sheet, light and dark
 plots   inline SVG in the page's own colours

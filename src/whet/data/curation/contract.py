@@ -45,7 +45,9 @@ class Context:
     `prompt_columns` and `answer_columns` those that ask and answer (see `texts.prompt_and_answer`).
 
     `services` are functions that a higher room lends, for steps that ask a model: "perplexity", "embed", "generate".
-    A step that uses one runs on the driver.
+    A step that uses one runs on the driver, and only there are they to be had. `beside` begins the names of files that
+    may stand beside the output ("out" for out.jsonl), for what is dear to make again; None where nothing is written
+    here.
     """
 
     seed: int = 0
@@ -53,6 +55,7 @@ class Context:
     prompt_columns: tuple[str, ...] = ()
     answer_columns: tuple[str, ...] = ()
     services: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    beside: str | None = None
 
     def draw(self, *salt: str | int) -> np.random.Generator:
         """A generator of its own for a step and a row: the same whatever ran before, and wherever."""
@@ -86,27 +89,45 @@ class Rows(Protocol):
         """The rows with these numbers (all, if None), in order of number, read from disk one block at a time."""
 
 
+class Made(NamedTuple):
+    """A row that a step made from row number `source`: `reason` says how. Where none came of it, `refused` says why,
+    and `row` is what was refused, if there was anything: it goes to the rejects, and the source stays."""
+
+    source: int
+    row: Row | None
+    reason: str
+    refused: str = ""
+
+
 @dataclass
 class Decision:
     """What a SetStep decided. Arrays are by row number [count].
 
     `keep` bool. `why` (row number -> reason, detail) for every row that is dropped or changed. `columns`: new values of
-    columns, by row number. `copies`: how often a kept row is written, 1 if None. `added`: rows made, with the number of
-    the row each was made from. `notes`: figures for the ledger, JSON.
+    columns, by row number. `copies`: how often a kept row is written, 1 if None. `added`: rows made, in order of their
+    sources, behind which they are written; a generator makes them as they are written, and may still change `notes`:
+    figures for the ledger, JSON. `plots`: SVG pictures by name, written beside the output.
     """
 
     keep: np.ndarray
     why: dict[int, tuple[str, str]] = field(default_factory=dict)
     columns: dict[int, Row] = field(default_factory=dict)
     copies: np.ndarray | None = None
-    added: list[tuple[int, Row]] = field(default_factory=list)
+    added: Iterable[Made] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    plots: dict[str, bytes] = field(default_factory=dict)
 
 
 class SetStep:
-    """A step that must see all rows. `features` runs in parallel, `decide` once."""
+    """A step that must see all rows. `features` runs in parallel, `decide` once.
+
+    A step that must know something of all rows before it can say anything of one learns it first: from a survey, or
+    from rows that it asks for. `schema`, `features` and `derive` see what it learnt as `state`.
+    """
 
     settings: ClassVar[type[Part]] = Part
+    state: Any = None
+    """What `learn` gave last, in every process; None in the first survey. It travels pickled: keep it small."""
 
     def __init__(self, settings: Any, context: Context) -> None:
         self.set, self.context = settings, context
@@ -125,6 +146,10 @@ class SetStep:
         For what daft computes itself (MinHash); the features as they are, unless a step says otherwise.
         """
         return frame
+
+    def learn(self, features: pa.Table | None, rows: Rows) -> Any:
+        """After a survey (None: one of no features): the next survey's `state`, or None to go on and decide."""
+        return None
 
     def decide(self, features: pa.Table, rows: Rows) -> Decision:
         """What becomes of each row; `features` are in order of row number."""

@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -127,7 +128,7 @@ class Chain:
 
 def run_chain(stage: Stage, specs: list[Spec], context: Context, daft: Any) -> Iterator[tuple[Any, ...]]:
     """(index, place, row as JSON, log) for each row of a stage, in order, after a chain of RowSteps."""
-    chain = Chain(specs, context)
+    chain = Chain(specs, replace(context, services={}))  # they hold models, which do not travel
     kind = daft.DataType.struct({"row": daft.DataType.string(), "log": daft.DataType.binary()})
 
     def call(index: Any, place: Any, row: Any) -> Any:
@@ -147,11 +148,14 @@ def survey(stage: Stage, name: str, settings: dict[str, Any], step: SetStep, con
     schema = step.schema()
     types = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema}
     types["fault"] = daft.DataType.binary()
+    context = replace(context, services={})  # a model stays on the driver: `decide` may ask it, features may not
     drawn: dict[str, SetStep] = {}
+    state, context = step.state, replace(context, services={})
 
     def call(index: Any, place: Any, row: Any) -> Any:
         if "step" not in drawn:
             drawn["step"] = make_step(name, settings, context)  # type: ignore[assignment]
+            drawn["step"].state = state
         records = [
             Record(i, p, orjson.loads(r))
             for i, p, r in zip(index.to_pylist(), place.to_pylist(), row.to_pylist(), strict=True)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from whet.data.curation import engine, output
-from whet.data.curation.contract import Context, Decision, RowStep, SetStep
+from whet.data.curation.contract import Context, Decision, Made, RowStep, SetStep
 from whet.data.curation.ledger import EXAMPLES, Entry, Ledger, digest, excerpts
 from whet.data.curation.progress import Progress
 from whet.data.curation.settings import Curation, make_step, settings_of
@@ -29,11 +29,13 @@ Source = str | Path | list[str] | Iterable[dict[str, Any]]
 
 @dataclass
 class Curated:
-    """What came of it. `rows` only where no output was named; `files` are the output, rejects and ledger."""
+    """What came of it. `rows` only where no output was named; `files` are the output, plots, rejects and ledger.
+    `plots` are SVG pictures by name."""
 
     ledger: Ledger
     rows: list[dict[str, Any]] | None
     files: list[str]
+    plots: dict[str, bytes] = field(default_factory=dict)
 
 
 def curate(
@@ -67,7 +69,9 @@ def curate(
         raise StorageError(f"cannot write: {error.strerror}", where=target) from error
     try:
         with Progress(quiet) as progress:
-            return _Run(curation, curation.context(**services), work, progress, ray).all(source, target)
+            beside = None if target is None or output.is_remote(target) else output.sidecar(target, "")[:-1]
+            context = replace(curation.context(**services), beside=beside)
+            return _Run(curation, context, work, progress, ray).all(source, target)
     except OSError as error:
         if isinstance(error, (RowError, StorageError)):
             raise
@@ -93,6 +97,7 @@ class _Run:
         self.entries: list[Entry] = []
         self.rejects = (work / "rejects.jsonl").open("w", encoding="utf-8")
         self.stages = 0
+        self.plots: dict[str, bytes] = {}
         self.input_content = ""
 
     def all(self, source: Source, target: str | None) -> Curated:
@@ -110,8 +115,8 @@ class _Run:
         self.rejects.close()
         ledger = Ledger(self.curation.seed, _versions(), reading, self.entries, rows=stage.count)
         if target is None:
-            return Curated(ledger, [record.row for record in stage.records()], [])
-        return Curated(ledger, None, self._write(stage, target, ledger))
+            return Curated(ledger, [record.row for record in stage.records()], [], self.plots)
+        return Curated(ledger, None, self._write(stage, target, ledger), self.plots)
 
     def _read(self, source: Source) -> tuple[Stage, dict[str, Any]]:
         folder = self._next_folder()
@@ -175,24 +180,30 @@ class _Run:
         entry.rows_in = stage.count
         begin = time.perf_counter()
         self.progress.step(spec[0], None)
-        if not step.schema().names:
-            features = None
-        else:
-            features = engine.survey(stage, *spec, step, self.context, engine.daft_module(self.ray))
+        features = self._survey(stage, spec, step)
+        while (state := step.learn(features, stage)) is not None:
+            step.state = state
+            features = self._survey(stage, spec, step)
         decision = step.decide(features, stage)
         entry.notes = decision.notes
         entry.seconds = time.perf_counter() - begin
+        for name, plot in decision.plots.items():
+            again = sum(known.split("-")[0] == name for known in self.plots)
+            self.plots[f"{name}-{again + 1}" if again else name] = plot
         writer = StageWriter(self._next_folder())
         self.progress.step(spec[0], stage.count)
         self._apply(stage, decision, entry, writer)
         self._check_left([entry])
         return writer.close()
 
+    def _survey(self, stage: Stage, spec: engine.Spec, step: SetStep) -> Any:
+        if not step.schema().names:
+            return None
+        return engine.survey(stage, *spec, step, self.context, engine.daft_module(self.ray))
+
     def _apply(self, stage: Stage, decision: Decision, entry: Entry, writer: StageWriter) -> None:
-        made: dict[int, list[dict[str, Any]]] = {}
-        for source, new in decision.added:
-            made.setdefault(source, []).append(new)
-        made_of: list[tuple[str, dict[str, Any]]] = []
+        made = iter(decision.added)
+        new = self._next_made(made, entry)
         for index, place, row in stage.lines():
             reason, detail = decision.why.get(index, ("", ""))
             keep = bool(decision.keep[index])
@@ -212,12 +223,34 @@ class _Run:
                     entry.happened(index, f"{copies} {digest(after)}")
                 for copy in range(1, copies + 1):
                     writer.add(place if copy == 1 else f"{place} (copy {copy})", after)
-            made_of += [(place, new) for new in made.get(index, ())]
+            while new is not None and new.source == index:
+                self._add(new, place, row, entry, writer)
+                new = self._next_made(made, entry)
             self.progress.advance()
-        for place, new in made_of:
-            entry.added += 1
-            entry.happened(-1, digest(spelled(new)))
-            writer.add(f"{place} (made)", spelled(new))
+        if new is not None:
+            raise RuntimeError(f"{entry.step} gave rows made from row {new.source} out of order")
+
+    def _next_made(self, made: Iterator[Made], entry: Entry) -> Made | None:
+        begin = time.perf_counter()
+        new = next(made, None)
+        entry.seconds += time.perf_counter() - begin
+        return new
+
+    def _add(self, new: Made, place: str, source: str, entry: Entry, writer: StageWriter) -> None:
+        place = f"{place} (made)"
+        if new.refused or new.row is None:
+            entry.reasons[new.refused] += 1
+            self._reject(place, entry.step, new.refused, new.reason, spelled(new.row))
+            return
+        after = spelled(new.row)
+        shown = ("", "")
+        if entry.reasons[new.reason] < EXAMPLES:
+            columns = self.context.columns
+            shown = excerpts(joined(orjson.loads(source), columns), joined(new.row, columns))
+        self._tell(entry, place, [new.reason], *shown)
+        entry.added += 1
+        entry.happened(-1, digest(after))
+        writer.add(place, after)
 
     def _entry(self, spec: engine.Spec) -> Entry:
         entry = Entry(spec[0], settings_of(*spec, where=spec[0]).model_dump(mode="json"))
@@ -259,7 +292,7 @@ class _Run:
 
     def _write(self, stage: Stage, target: str, ledger: Ledger) -> list[str]:
         self.progress.step("writing", stage.count)
-        files = output.write(self._counted(stage.lines()), target, self.work)
+        files = output.write(self.progress.each(stage.lines()), target, self.work)
         ledger.output = target
         contents = [output.content_of(file) for file, _, _ in files]
         ledger.output_content = contents[0] if len(contents) == 1 else output.joined_content(contents)
@@ -269,13 +302,13 @@ class _Run:
             (self.work / "rejects.jsonl", output.sidecar(target, "rejects.jsonl"), 0),
             (account, output.sidecar(target, "ledger.json"), 0),
         ]
-        output.publish([*beside, *files])
-        return [path for _, path, _ in (*files, *beside)]
-
-    def _counted(self, lines: Iterator[output.Line]) -> Iterator[output.Line]:
-        for line in lines:
-            yield line
-            self.progress.advance()
+        pictures = []
+        for name, plot in self.plots.items():
+            picture = self.work / f"{name}.svg"
+            picture.write_bytes(plot)
+            pictures.append((picture, output.sidecar(target, f"{name}.svg"), 0))
+        output.publish([*pictures, *beside, *files])
+        return [path for _, path, _ in (*files, *pictures, *beside)]
 
 
 def _versions() -> dict[str, str]:

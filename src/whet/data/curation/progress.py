@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Progress:
@@ -58,6 +60,12 @@ class Progress:
             if self.task is not None:
                 self.bars.remove_task(self.task)
             self.task, self.done = self.bars.add_task(name, total=total), 0
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, one step of the bar each."""
+        for item in items:
+            yield item
+            self.advance()
 
     def advance(self) -> None:
         """One row more. Raises KeyboardInterrupt where a signal came since the last."""
