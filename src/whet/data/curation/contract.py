@@ -122,7 +122,7 @@ class SetStep:
     """A step that must see all rows. `features` runs in parallel, `decide` once.
 
     A step that must know something of all rows before it can say anything of one learns it first: from a survey, or
-    from rows that it asks for. `schema`, `features` and `derive` see what it learnt as `state`.
+    from rows that it asks for. `schema` and `features` see what it learnt as `state`.
     """
 
     settings: ClassVar[type[Part]] = Part
@@ -139,13 +139,6 @@ class SetStep:
     def features(self, records: Sequence[Record]) -> dict[str, Any]:
         """The features of these rows: a list or array [records] a name."""
         raise NotImplementedError
-
-    def derive(self, frame: Any) -> Any:
-        """A daft DataFrame with `index` and the features -> one with `index` and what `decide` gets.
-
-        For what daft computes itself (MinHash); the features as they are, unless a step says otherwise.
-        """
-        return frame
 
     def learn(self, features: pa.Table | None, rows: Rows) -> Any:
         """After a survey (None: one of no features): the next survey's `state`, or None to go on and decide."""

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,10 @@ from whet.errors import MissingExtra, RowError, RunError, WhetError
 
 BATCH = 512
 """Rows a call of a step."""
+FEW = 300
+"""So many rows are not worth daft's start."""
 SMALL = 3000
-"""Below so many rows, starting processes costs more than they save."""
+"""Up to so many, starting processes costs more than they save."""
 
 Spec = tuple[str, dict[str, Any]]
 """A step's name and its settings."""
@@ -40,10 +42,15 @@ def daft_module(ray: str | None = None) -> Any:
         import daft
     except ImportError:
         raise MissingExtra("daft", "data", "curating rows") from None
-    if ray:
+    if ray and ray not in _joined:
         _connect(ray)
         daft.set_runner_ray(address=ray)
+        _joined.add(ray)
     return daft
+
+
+_joined: set[str] = set()
+"""The cluster that this process works on: daft takes one, once."""
 
 
 def _connect(address: str) -> None:
@@ -126,58 +133,44 @@ class Chain:
         return left
 
 
-def run_chain(stage: Stage, specs: list[Spec], context: Context, daft: Any) -> Iterator[tuple[Any, ...]]:
+def run_chain(stage: Stage, specs: list[Spec], context: Context, ray: str | None) -> Iterator[tuple[Any, ...]]:
     """(index, place, row as JSON, log) for each row of a stage, in order, after a chain of RowSteps."""
     chain = Chain(specs, replace(context, services={}))  # they hold models, which do not travel
-    kind = daft.DataType.struct({"row": daft.DataType.string(), "log": daft.DataType.binary()})
 
-    def call(index: Any, place: Any, row: Any) -> Any:
-        rows, logs = chain(index.to_pylist(), place.to_pylist(), row.to_pylist())
-        return pa.StructArray.from_arrays([pa.array(rows, pa.string()), pa.array(logs, pa.binary())], ["row", "log"])
+    def work(indices: list[int], places: list[str], rows: list[str]) -> list[pa.Array]:
+        done, logs = chain(indices, places, rows)
+        return [pa.array(places, pa.string()), pa.array(done, pa.string()), pa.array(logs, pa.binary())]
 
-    frame = _frame(stage, daft)
-    done = frame.select("index", "place", _parallel(call, kind, stage, daft)(*_columns(daft)).alias("out"))
-    for block in _in_order(done):
-        out = block["out"].combine_chunks()
-        columns = [block["index"], block["place"], out.field("row"), out.field("log")]
-        yield from zip(*(column.to_pylist() for column in columns), strict=True)
+    schema = pa.schema([("place", pa.string()), ("row", pa.string()), ("log", pa.binary())])
+    for block in _mapped(stage, work, schema, ray):
+        yield from zip(*(column.to_pylist() for column in block.columns), strict=True)
 
 
-def survey(stage: Stage, name: str, settings: dict[str, Any], step: SetStep, context: Context, daft: Any) -> pa.Table:
+def survey(
+    stage: Stage, name: str, settings: dict[str, Any], step: SetStep, context: Context, ray: str | None
+) -> pa.Table:
     """The features that a SetStep draws from each row, in order of row number."""
     schema = step.schema()
-    types = {field.name: daft.DataType.from_arrow_type(field.type) for field in schema}
-    types["fault"] = daft.DataType.binary()
-    context = replace(context, services={})  # a model stays on the driver: `decide` may ask it, features may not
     drawn: dict[str, SetStep] = {}
-    state, context = step.state, replace(context, services={})
+    state, context = step.state, replace(context, services={})  # a model stays on the driver, where `decide` may ask it
 
-    def call(index: Any, place: Any, row: Any) -> Any:
+    def work(indices: list[int], places: list[str], rows: list[str]) -> list[pa.Array]:
         if "step" not in drawn:
             drawn["step"] = make_step(name, settings, context)  # type: ignore[assignment]
             drawn["step"].state = state
-        records = [
-            Record(i, p, orjson.loads(r))
-            for i, p, r in zip(index.to_pylist(), place.to_pylist(), row.to_pylist(), strict=True)
-        ]
+        records = [Record(i, p, orjson.loads(r)) for i, p, r in zip(indices, places, rows, strict=True)]
         try:
             found, fault = drawn["step"].features(records), None
         except WhetError as error:
             found, fault = {}, orjson.dumps([error.what, error.where, error.do])
         arrays = [pa.array(found[f.name], f.type) if found else pa.nulls(len(records), f.type) for f in schema]
-        arrays.append(pa.array([fault] * len(records), pa.binary()))
-        return pa.StructArray.from_arrays(arrays, [*schema.names, "fault"])
+        return [*arrays, pa.array([fault] * len(records), pa.binary())]
 
-    frame = _frame(stage, daft)
-    kind = daft.DataType.struct(types)
-    frame = frame.select("index", _parallel(call, kind, stage, daft)(*_columns(daft)).alias("out"))
-    frame = frame.select("index", *(daft.col("out")[field].alias(field) for field in (*schema.names, "fault")))
     blocks = []
-    for block in _in_order(step.derive(frame)):
-        faults = block["fault"].to_pylist() if "fault" in block.column_names else []
-        for fault in filter(None, faults):
+    for block in _mapped(stage, work, schema.append(pa.field("fault", pa.binary())), ray):
+        for fault in filter(None, block["fault"].to_pylist()):
             raise_fault(orjson.loads(fault))
-        blocks.append(block.drop_columns([name for name in ("fault", "index") if name in block.column_names]))
+        blocks.append(block.drop_columns(["fault", "index"]))
     return pa.concat_tables(blocks)
 
 
@@ -186,25 +179,35 @@ def raise_fault(fault: list[str | None]) -> None:
     raise RowError(str(fault[0]), where=fault[1], do=fault[2])
 
 
-def _columns(daft: Any) -> list[Any]:
-    return [daft.col(name) for name in ("index", "place", "row")]
+Work = Callable[[list[int], list[str], list[str]], list[pa.Array]]
+"""Numbers, places and rows of a batch -> the columns of a schema."""
 
 
-def _frame(stage: Stage, daft: Any) -> Any:
-    return daft.read_parquet([str(path) for path in stage.files])
+def _mapped(stage: Stage, work: Work, schema: pa.Schema, ray: str | None) -> Iterator[pa.Table]:
+    """Tables of `index` and the schema's columns, in order of row number."""
+    if stage.count <= FEW and ray is None:
+        for block in stage.blocks():
+            for start in range(0, len(block), BATCH):
+                part = block.slice(start, BATCH)
+                arrays = work(*(column.to_pylist() for column in part.columns))
+                yield pa.table([part.column(0), *arrays], names=["index", *schema.names])
+        return
+    daft = daft_module(ray)
+    kind = daft.DataType.struct({field.name: daft.DataType.from_arrow_type(field.type) for field in schema})
+    many = stage.count > SMALL or ray is not None
 
-
-def _parallel(call: Any, kind: Any, stage: Stage, daft: Any) -> Any:
-    """`call` as a function of columns, in processes of its own where there are rows enough to pay for them."""
-    many = stage.count > SMALL
-
-    class Work:
+    class Worker:
         @daft.method.batch(return_dtype=kind, batch_size=BATCH)
         def run(self, index: Any, place: Any, row: Any) -> Any:
-            return call(index, place, row)
+            return pa.StructArray.from_arrays(work(index.to_pylist(), place.to_pylist(), row.to_pylist()), schema.names)
 
     # Without max_concurrency daft runs the function in this process.
-    return (daft.cls(Work, use_process=True, max_concurrency=_workers()) if many else daft.cls(Work))().run
+    worker = daft.cls(Worker, use_process=True, max_concurrency=_workers()) if many else daft.cls(Worker)
+    frame = daft.read_parquet([str(path) for path in stage.files])
+    found = worker().run(*(daft.col(name) for name in ("index", "place", "row")))
+    for block in _in_order(frame.select("index", found.alias("out"))):
+        out = block["out"].combine_chunks()
+        yield pa.table([block["index"], *(out.field(name) for name in schema.names)], names=["index", *schema.names])
 
 
 def _in_order(frame: Any) -> Iterator[pa.Table]:

@@ -141,9 +141,8 @@ class _Run:
 
     def _chain(self, stage: Stage, specs: list[engine.Spec]) -> Stage:
         entries = [self._entry(spec) for spec in specs]
-        daft = engine.daft_module(self.ray)
         self.progress.step(" → ".join(name for name, _ in specs), stage.count)
-        with_log = engine.run_chain(stage, specs, self.context, daft)
+        with_log = engine.run_chain(stage, specs, self.context, self.ray)
         writer = StageWriter(self._next_folder())
         changes: list[list[tuple[int, str]]] = [[] for _ in specs]
         for index, place, row, packed in with_log:
@@ -199,7 +198,7 @@ class _Run:
     def _survey(self, stage: Stage, spec: engine.Spec, step: SetStep) -> Any:
         if not step.schema().names:
             return None
-        return engine.survey(stage, *spec, step, self.context, engine.daft_module(self.ray))
+        return engine.survey(stage, *spec, step, self.context, self.ray)
 
     def _apply(self, stage: Stage, decision: Decision, entry: Entry, writer: StageWriter) -> None:
         made = iter(decision.added)
