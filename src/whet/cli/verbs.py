@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 VERBS = {
+    "personal": "Redact, mask, hash or replace personal data.",
     "repair": "Repair encodings, Unicode, control characters, white space, markup.",
     "sample": "Draw so many rows.",
 }

@@ -23,7 +23,9 @@ def near(words: re.Pattern[str], text: str, start: int, end: int) -> bool:
     return bool(words.search(before) or words.search(text[end : end + AFTER].partition("\n")[0]))
 
 
-_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]{2,59}|[^\W\d_]{2,24})(?![\w-])", re.IGNORECASE)
+_DOMAIN = re.compile(
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}(?:xn--[a-z0-9-]{2,59}|[^\W\d_]{2,24})(?![\w-])", re.IGNORECASE
+)
 _LOCAL = re.compile(r"[\w!#$%&'*+/=?^`{|}~.-]{1,64}\Z")
 
 
@@ -149,7 +151,9 @@ _DATE = re.compile(
     rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? \d{{4}}|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}})(?![\w/-])",
     re.IGNORECASE,
 )
-_BORN = re.compile(r"(?i)\b(?:born|birth|birthday|birthdate|dob|d\.o\.b|geboren|geburtsdatum|née?e? le|nacid[oa]|nat[oa] il)\b")
+_BORN = re.compile(
+    r"(?i)\b(?:born|birth|birthday|birthdate|dob|d\.o\.b|geboren|geburtsdatum|née?e? le|nacid[oa]|nat[oa] il)\b"
+)
 
 
 def birth_dates(text: str) -> Iterator[Span]:

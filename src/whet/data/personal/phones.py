@@ -9,7 +9,7 @@ from whet.data.personal.patterns import near
 from whet.data.personal.spans import FORM, Span
 
 _CANDIDATE = re.compile(
-    r"(?<![\w.,/:+-])(?:\+ ?)?(?:\(\+?\d{1,5}\)|\d)(?: ?\(\d{1,5}\)|[ .\-/\u00a0\u2011]{0,2}\d){4,17}"
+    r"(?<![\w+])(?<!\d[.,/:-])(?:\+ ?)?(?:\(\+?\d{1,5}\)|\d)(?: ?\(\d{1,5}\)|[ .\-/\u00a0\u2011]{0,2}\d){4,17}"
     r"(?: ?(?:x|ext\.?|extension) ?\d{1,6}\b)?",
     re.IGNORECASE,
 )
@@ -45,7 +45,8 @@ def phones(text: str) -> Iterator[Span]:
         digits = re.sub(r"\D", "", number)
         if not 6 <= len(digits) <= 15 or _DATE.match(number) or _YEARS.match(number):
             continue
-        spoken_of = len(digits) > 6 and near(_WORDS, text, start, end) and not _STREET.match(text, end)
+        long = len(digits) > 6 or re.fullmatch(r"\d\d([ -])\d\d\1\d\d", number)
+        spoken_of = long and near(_WORDS, text, start, end) and not _STREET.match(text, end)
         if spoken_of or _alone(number, digits, len(found) > len(number) + 1):
             yield Span(start, end, "phone", FORM)
 

@@ -6,10 +6,12 @@ A module holds one step: its settings (a Part), the step, and the pure functions
 from __future__ import annotations
 
 from whet.data.curation.contract import RowStep, SetStep
+from whet.data.steps.personal import Personal
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
 
 STEPS: dict[str, type[RowStep] | type[SetStep]] = {
+    "personal": Personal,
     "repair": Repair,
     "sample": Sample,
 }

@@ -1,0 +1,72 @@
+"""All recognisers together: texts -> the personal values in each, of the kinds that are asked for, without overlaps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from whet.data.personal import patterns
+from whet.data.personal.national import Numbers, presidio
+from whet.data.personal.phones import phones
+from whet.data.personal.spans import CHECKED, FORM, KINDS, NATIONAL_IDS, Span, resolve
+from whet.data.personal.tagger import TAGGED, shipped
+
+Recognizer = Callable[[str], Iterable[Span]]
+
+BY_FORM: dict[str, Recognizer] = {
+    "email": patterns.emails, "phone": phones, "card": patterns.cards, "iban": patterns.ibans, "ip": patterns.ips,
+    "mac": patterns.macs, "url": patterns.urls, "birth_date": patterns.birth_dates, "age": patterns.ages,
+}  # fmt: skip
+_DIGIT = re.compile(r"\d")
+_WALLET = re.compile(r"(?<!\w)(?:bc1|[13])[a-zA-HJ-NP-Z0-9]{25,59}(?!\w)")
+_PLACEHOLDER = re.compile(r"<(?:" + "|".join(kind.upper() for kind in KINDS) + r")(?::[0-9a-f]{16})?>")
+
+
+class Finder:
+    """Finds values of `kinds`. Names, addresses, places and organisations are likelihoods: `lean` above nought finds more
+    of them, and more that are none. `allow` are values that are not personal, in any case of letters."""
+
+    def __init__(self, kinds: Iterable[str] = KINDS, lean: float = 0.0, allow: Iterable[str] = ()) -> None:
+        self.kinds, self.lean = set(kinds), lean
+        self.allow = {" ".join(value.casefold().split()) for value in allow}
+        self.forms = [recognizer for kind, recognizer in BY_FORM.items() if kind in self.kinds]
+        if "crypto" in self.kinds:
+            self.forms.append(wallets)
+        self.numbers = Numbers(self.kinds & set(NATIONAL_IDS))
+        self.tags = bool(self.kinds & set(TAGGED))
+        # Names inside a web or e-mail address are part of it, even where the address is not asked for.
+        self.masks = [f for kind, f in BY_FORM.items() if kind in ("email", "url") and kind not in self.kinds]
+
+    def __call__(self, texts: Sequence[str]) -> list[list[Span]]:
+        """The spans of each text, in order of place, none overlapping."""
+        tagged = shipped()(texts, self.lean) if self.tags and texts else [[] for _ in texts]
+        return [self._of(text, likely) for text, likely in zip(texts, tagged, strict=True)]
+
+    def _of(self, text: str, likely: list[Span]) -> list[Span]:
+        spans = [*likely, *self._by_form(text)]
+        if not spans:
+            return spans
+        spans += [span._replace(kind="", sure=FORM) for mask in self.masks for span in mask(text)] if self.masks else []
+        if "<" in text:
+            spans += [Span(m.start(), m.end(), "", CHECKED + 1) for m in _PLACEHOLDER.finditer(text)]
+        kept = (
+            span for span in resolve(spans) if span.kind in self.kinds and re.search(r"\w", text[span.start : span.end])
+        )
+        if not self.allow:
+            return list(kept)
+        return [span for span in kept if " ".join(text[span.start : span.end].casefold().split()) not in self.allow]
+
+    def _by_form(self, text: str) -> Iterator[Span]:
+        digits = bool(_DIGIT.search(text))
+        for recognizer in self.forms:
+            if digits or recognizer in (patterns.emails, patterns.urls, patterns.ips, patterns.macs):
+                yield from recognizer(text)
+        if digits:
+            yield from self.numbers(text)
+
+
+def wallets(text: str) -> Iterator[Span]:
+    """Bitcoin addresses whose checksum is right, by presidio."""
+    for match in _WALLET.finditer(text):
+        if any(r.score == 1 for r in presidio("CryptoRecognizer").analyze(match.group(), ["CRYPTO"], None)):
+            yield Span(match.start(), match.end(), "crypto", CHECKED)
