@@ -2,8 +2,9 @@
 
     python bench/personal.py FILE.json... [--presidio] [--lean 0] [--errors KIND]
 
-FILE is in presidio-research's form: a list of {"full_text", "spans": [{"entity_type", "start_position", "end_position"}],
-"template_id"}. Two ways of counting: *exact*, kind and both ends agree; *overlap*, a found span counts as right if it
+FILE is in presidio-research's form: a list of {"full_text", "template_id", "spans": [{"entity_type", "start_position",
+"end_position"}]}.
+Two ways of counting: *exact*, kind and both ends agree; *overlap*, a found span counts as right if it
 overlaps a labelled one of its kind, and a labelled one as found if a span of its kind overlaps it. Sentences of an odd
 template number are counted apart as well: nobody looked at errors in those while the recognisers were made.
 """
@@ -23,9 +24,9 @@ from whet.data.personal.spans import KINDS
 
 KIND_OF = {
     "EMAIL_ADDRESS": "email", "PHONE_NUMBER": "phone", "CREDIT_CARD": "card", "IBAN_CODE": "iban", "IP_ADDRESS": "ip",
-    "DOMAIN_NAME": "url", "URL": "url", "US_SSN": "us_ssn", "US_DRIVER_LICENSE": "us_driver_license", "AGE": "age", "PERSON": "person",
-    "ADDRESS": "address", "STREET_ADDRESS": "address", "ZIP_CODE": "address", "LOCATION": "place", "GPE": "place",
-    "ORGANIZATION": "organization",
+    "DOMAIN_NAME": "url", "URL": "url", "US_SSN": "us_ssn", "US_DRIVER_LICENSE": "us_driver_license", "AGE": "age",
+    "PERSON": "person", "ADDRESS": "address", "STREET_ADDRESS": "address", "ZIP_CODE": "address", "LOCATION": "place",
+    "GPE": "place", "ORGANIZATION": "organization",
 }  # fmt: skip
 """Their labels as our kinds. DATE_TIME, TITLE, PREFIX and NRP are none that `personal` finds."""
 WHERE = {"address", "place"}
@@ -49,12 +50,7 @@ def main() -> None:
         finder = Finder(KINDS, args.lean)
         finder(["warm up 078-05-1120 at 1 High Street"])
         print(f"\n{Path(file).name}: {len(rows):,} sentences")
-        report(
-            rows,
-            labelled,
-            lambda texts: [{(s.start, s.end, s.kind) for s in spans} for spans in finder(texts)],
-            args.errors,
-        )
+        report(rows, labelled, ours(finder), args.errors)
         if args.presidio:
             print("presidio alone (NoOpNlpEngine, SpacyRecognizer removed, its spans as they are):")
             report(rows, labelled, presidio(), None)
@@ -75,17 +71,15 @@ def report(rows: list[Any], labelled: set[str], find: Callable[[list[str]], list
         for row in rows
     ]
     unseen = [number for number, row in enumerate(rows) if row["template_id"] % 2]
-    print(
-        f"{'kind':18}{'labels':>7}{'exact P':>9}{'R':>6}{'F1':>6}{'overlap P':>11}{'R':>6}{'F1':>6}{'odd: exact F1':>15}{'overlap':>9}"
-    )
+    print("kind              labels   exact: P     R    F1   overlap: P     R    F1   odd: exact F1  overlap F1")
     for kinds in [{kind} for kind in KINDS if kind in labelled] + [WHERE]:
         pairs = [_of(kinds, *pair) for pair in zip(true, found, strict=True)]
-        both = [scores(pairs, same) for same in (equal, overlapping)]
+        exact, overlap = (scores(pairs, same) for same in (equal, overlapping))
         apart = [scores([pairs[n] for n in unseen], same)[2] for same in (equal, overlapping)]
         name = " or ".join(sorted(kinds))
         count = sum(len(gold) for gold, _ in pairs)
-        line = f"{name:18}{count:7}{both[0][0]:9.3f}{both[0][1]:6.3f}{both[0][2]:6.3f}{both[1][0]:11.3f}{both[1][1]:6.3f}{both[1][2]:6.3f}"
-        print(line + f"{apart[0]:15.3f}{apart[1]:9.3f}")
+        left = f"{name:18}{count:6}{exact[0]:11.3f}{exact[1]:6.3f}{exact[2]:6.3f}"
+        print(left + f"{overlap[0]:13.3f}{overlap[1]:6.3f}{overlap[2]:6.3f}{apart[0]:16.3f}{apart[1]:12.3f}")
     print(f"characters of labelled values covered by a span of some kind: {covered(true, found):.3f}")
     print(f"{len(rows) / seconds:,.0f} sentences a second, one process")
     if errors:
@@ -138,6 +132,11 @@ def show(rows: list[Any], true: list[Found], found: list[Found], kind: str) -> N
                     shown[sign] += 1
                     print(f"  {sign}: {text[span[0] : span[1]]!r} in {text[max(span[0] - 50, 0) : span[1] + 30]!r}")
     print(dict(shown))
+
+
+def ours(finder: Finder) -> Callable[[list[str]], list[Found]]:
+    """A Finder, its spans as sets."""
+    return lambda texts: [{(span.start, span.end, span.kind) for span in spans} for spans in finder(texts)]
 
 
 def presidio() -> Callable[[list[str]], list[Found]]:

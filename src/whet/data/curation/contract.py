@@ -31,8 +31,8 @@ class Record(NamedTuple):
 class Outcome(NamedTuple):
     """What a RowStep did with a row: `row` is the same object (nothing), another one (changed), or None (dropped).
 
-    `reasons` are short and few, as they are counted: "mojibake", "too few words". `detail` is the row's own. `reject` is
-    what the rejects file keeps of a dropped row, where that must not be the row itself.
+    `reasons` are short and few, as they are counted: "mojibake", "too few words". `detail` is the row's own. `reject`
+    is what the rejects file keeps of a dropped row, where that must not be the row itself.
     """
 
     row: Row | None

@@ -77,7 +77,7 @@ class Chain:
         self.steps: list[RowStep] | None = None
 
     def __call__(self, indices: list[int], places: list[str], rows: list[str]) -> tuple[list[str], list[bytes | None]]:
-        """(rows as JSON, logs). A dropped row is as it was before the step that dropped it, or as that step wants it kept.
+        """(rows as JSON, logs). A dropped row is as it was before that step, or as that step wants it kept.
 
         A log is None for a row that nothing happened to; else JSON: `does` [[step, reasons, detail, before, after,
         digest of the new row]], `dropped` the step's number, `seconds` by step on a batch's first row, `fault` [what,
@@ -114,11 +114,11 @@ class Chain:
             shown[reasons[0]] += 1
             if shown[reasons[0]] <= EXAMPLES:  # so the first ten of all are among these, however rows are cut
                 columns = self.context.columns
-                before, after = (
-                    ("", detail)
-                    if private
-                    else excerpts(joined(record.row, columns), None if row is None else joined(row, columns))
-                )
+                if private:
+                    after = detail
+                else:
+                    new = None if row is None else joined(row, columns)
+                    before, after = excerpts(joined(record.row, columns), new)
             if row is None:
                 logs[at]["dropped"] = number
                 if reject is not None:

@@ -20,7 +20,7 @@ def redacted(kind: str, value: str = "") -> str:
 
 
 def masked(kind: str, value: str) -> str:
-    """The form without the content: `j***@***`; four digits of a card, account or telephone; two of a national number."""
+    """Form without content: `j***@***`; four digits of a card, account or telephone, two of a national number."""
     if kind == "email":
         return f"{value[0]}***@***"
     if kind in ("person", "place", "organization"):

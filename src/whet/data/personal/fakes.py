@@ -15,12 +15,15 @@ from whet.data.personal.checks import luhn
 from whet.data.personal.spans import NATIONAL_IDS
 
 TREES = (
-    "Acacia Alder Almond Apple Ash Aspen Banyan Baobab Bay Beech Birch Bramble Briar Cedar Cherry Clover Coral Cypress "
-    "Dahlia Daisy Ebony Elder Elm Fennel Fern Fig Fir Flax Gale Ginger Hawthorn Hazel Heath Heather Hemlock Holly Hyssop Iris Ivy "
-    "Jasmine Juniper Larch Laurel Lavender Lilac Linden Lotus Maple Marigold Medlar Mulberry Myrtle Nettle Oak Olive Orchid "
-    "Palm Pansy Pepper Pine Plum Poplar Poppy Quince Reed Rose Rowan Rue Rush Saffron Sage Sequoia Sorrel Spruce Sumac "
-    "Tansy Teak Thistle Thorn Thyme Tulip Vine Violet Walnut Willow Yarrow Yew Zinnia"
-).split()  # fmt: skip
+    "Acacia", "Alder", "Almond", "Apple", "Ash", "Aspen", "Banyan", "Baobab", "Bay", "Beech", "Birch", "Bramble",
+    "Briar", "Cedar", "Cherry", "Clover", "Coral", "Cypress", "Dahlia", "Daisy", "Ebony", "Elder", "Elm", "Fennel",
+    "Fern", "Fig", "Fir", "Flax", "Gale", "Ginger", "Hawthorn", "Hazel", "Heath", "Heather", "Hemlock", "Holly",
+    "Hyssop", "Iris", "Ivy", "Jasmine", "Juniper", "Larch", "Laurel", "Lavender", "Lilac", "Linden", "Lotus",
+    "Maple", "Marigold", "Medlar", "Mulberry", "Myrtle", "Nettle", "Oak", "Olive", "Orchid", "Palm", "Pansy",
+    "Pepper", "Pine", "Plum", "Poplar", "Poppy", "Quince", "Reed", "Rose", "Rowan", "Rue", "Rush", "Saffron",
+    "Sage", "Sequoia", "Sorrel", "Spruce", "Sumac", "Tansy", "Teak", "Thistle", "Thorn", "Thyme", "Tulip", "Vine",
+    "Violet", "Walnut", "Willow", "Yarrow", "Yew", "Zinnia",
+)  # fmt: skip
 """What fake people, streets and towns are called: names for given names and for families alike."""
 
 _PARTICLES = {

@@ -17,14 +17,14 @@ BY_FORM: dict[str, Recognizer] = {
     "email": patterns.emails, "phone": phones, "card": patterns.cards, "iban": patterns.ibans, "ip": patterns.ips,
     "mac": patterns.macs, "url": patterns.urls, "birth_date": patterns.birth_dates, "age": patterns.ages,
 }  # fmt: skip
-_DIGIT = re.compile(r"\d")
+_DIGIT, _CONTENT = re.compile(r"\d"), re.compile(r"\w")
 _WALLET = re.compile(r"(?<!\w)(?:bc1|[13])[a-zA-HJ-NP-Z0-9]{25,59}(?!\w)")
 _PLACEHOLDER = re.compile(r"<(?:" + "|".join(kind.upper() for kind in KINDS) + r")(?::[0-9a-f]{16})?>")
 
 
 class Finder:
-    """Finds values of `kinds`. Names, addresses, places and organisations are likelihoods: `lean` above nought finds more
-    of them, and more that are none. `allow` are values that are not personal, in any case of letters."""
+    """Finds values of `kinds`. Names, addresses, places and organisations are likelihoods: `lean` above nought finds
+    more of them, and more that are none. `allow` are values that are not personal, in any case of letters."""
 
     def __init__(self, kinds: Iterable[str] = KINDS, lean: float = 0.0, allow: Iterable[str] = ()) -> None:
         self.kinds, self.lean = set(kinds), lean
@@ -39,30 +39,42 @@ class Finder:
 
     def __call__(self, texts: Sequence[str]) -> list[list[Span]]:
         """The spans of each text, in order of place, none overlapping."""
-        tagged = shipped()(texts, self.lean) if self.tags and texts else [[] for _ in texts]
-        return [self._of(text, likely) for text, likely in zip(texts, tagged, strict=True)]
+        found = [list(self._by_form(text)) for text in texts]
+        if self.tags and texts:
+            likely = shipped()([_blank(text, of) for text, of in zip(texts, found, strict=True)], self.lean)
+            found = [[*of, *more] for of, more in zip(found, likely, strict=True)]
+        return [self._chosen(text, spans) for text, spans in zip(texts, found, strict=True)]
 
-    def _of(self, text: str, likely: list[Span]) -> list[Span]:
-        spans = [*likely, *self._by_form(text)]
-        if not spans:
-            return spans
-        spans += [span._replace(kind="", sure=FORM) for mask in self.masks for span in mask(text)] if self.masks else []
-        if "<" in text:
-            spans += [Span(m.start(), m.end(), "", CHECKED + 1) for m in _PLACEHOLDER.finditer(text)]
-        kept = (
-            span for span in resolve(spans) if span.kind in self.kinds and re.search(r"\w", text[span.start : span.end])
-        )
+    def _chosen(self, text: str, spans: list[Span]) -> list[Span]:
+        spans = [s for s in resolve(spans) if s.kind in self.kinds and _CONTENT.search(text, s.start, s.end)]
         if not self.allow:
-            return list(kept)
-        return [span for span in kept if " ".join(text[span.start : span.end].casefold().split()) not in self.allow]
+            return spans
+        return [span for span in spans if " ".join(text[span.start : span.end].casefold().split()) not in self.allow]
 
     def _by_form(self, text: str) -> Iterator[Span]:
+        """What is found by form, and, of kind "", what must not be touched: placeholders, addresses not asked for."""
         digits = bool(_DIGIT.search(text))
         for recognizer in self.forms:
             if digits or recognizer in (patterns.emails, patterns.urls, patterns.ips, patterns.macs):
                 yield from recognizer(text)
         if digits:
             yield from self.numbers(text)
+        for mask in self.masks:
+            yield from (span._replace(kind="", sure=FORM) for span in mask(text))
+        if "<" in text:
+            yield from (Span(match.start(), match.end(), "", CHECKED + 1) for match in _PLACEHOLDER.finditer(text))
+
+
+def _blank(text: str, spans: list[Span]) -> str:
+    """The text with a number of the same length in place of each span, so that none is taken for a part of a name."""
+    if not spans:
+        return text
+    out, at = [], 0
+    for start, end, *_ in sorted(spans):
+        if end > at:
+            out += [text[at : max(start, at)], "0" * (end - max(start, at))]
+            at = end
+    return "".join([*out, text[at:]])
 
 
 def wallets(text: str) -> Iterator[Span]:

@@ -36,7 +36,8 @@ RULES = (
     Rule("us_itin", r"9\d{2}[- ]?\d{2}[- ]?\d{4}", "UsItinRecognizer", r"itin|taxpayer"),
     Rule("us_npi", r"[12]\d{9}|[12]\d{3}[ -]\d{3}[ -]\d{3}", "UsNpiRecognizer", r"npi|provider"),
     Rule("us_mbi", r"[0-9][a-z0-9]{3}-?[a-z0-9]{3}-?[a-z]{2}\d\d", "UsMbiRecognizer", r"medicare|mbi|beneficiary"),
-    Rule("us_driver_license", r"[a-z]{0,2}\d{5,14}[a-z]?|\d{3,4}-\d{2,3}-\d{3,4}", "", r"driv(?:er|ing)(?:['’]?s)? licen[cs]e|licen[cs]e (?:number|no)"),
+    Rule("us_driver_license", r"[a-z]{0,2}\d{6,14}[a-z]?|\d{3,4}-\d{2,3}-\d{3,4}", "",
+         r"driv(?:er|ing)(?:['’]?s)? licen[cs]e|licen[cs]e (?:number|no)"),
     Rule("us_passport", r"[a-z]?\d{8,9}", "UsPassportRecognizer", r"passport"),
     Rule("uk_passport", r"[a-z]{2}\d{7}", "UkPassportRecognizer", r"passport"),
     Rule("uk_nhs", r"\d{3}[- ]?\d{3}[- ]?\d{4}", "NhsRecognizer", r"nhs|national health|patient|health service"),
@@ -44,15 +45,19 @@ RULES = (
     Rule("uk_driving_licence", r"[a-z9]{5}\d{6}[a-z9]{2}\w[a-z]{2}", "UkDrivingLicenceRecognizer"),
     Rule("ca_sin", r"\d{3}[- ]?\d{3}[- ]?\d{3}", "CaSinRecognizer", r"sin|social insurance"),
     Rule("de_tax_id", r"\d{11}", "DeTaxIdRecognizer", r"steuer\w*|idnr|tin|tax (?:id|number|identification)"),
-    Rule("de_id_card", r"[cfghjklmnprtvwxyz][a-z0-9]{7}\d", "DeIdCardRecognizer", r"\w*ausweis\w*|identity card|id card"),
+    Rule("de_id_card", r"[cfghjklmnprtvwxyz][a-z0-9]{7}\d", "DeIdCardRecognizer",
+         r"\w*ausweis\w*|identity card|id card"),
     Rule("de_social_security", r"\d{8}[a-z]\d{3}", "DeSocialSecurityRecognizer"),
-    Rule("de_health_insurance", r"[a-z]\d{9}", "DeHealthInsuranceRecognizer", r"kranken\w*|versicher\w*|kvnr|health insurance"),
+    Rule("de_health_insurance", r"[a-z]\d{9}", "DeHealthInsuranceRecognizer",
+         r"kranken\w*|versicher\w*|kvnr|health insurance"),
     Rule("fr_nir", r"[1-478] ?\d{2} ?\d{2} ?(?:\d{2}|2[ab]) ?\d{3} ?\d{3} ?\d{2}", french_nir),
-    Rule("it_fiscal_code", r"[a-z]{6}[\dl-nlp-v]{2}[a-z][\dlmnp-v]{2}[a-z][\dlmnp-v]{3}[a-z]", "ItFiscalCodeRecognizer"),
+    Rule("it_fiscal_code",
+         r"[a-z]{6}[\dl-nlp-v]{2}[a-z][\dlmnp-v]{2}[a-z][\dlmnp-v]{3}[a-z]", "ItFiscalCodeRecognizer"),
     Rule("es_nif", r"\d{7,8}-?[a-z]", "EsNifRecognizer"),
     Rule("es_nie", r"[xyz]\d{7}-?[a-z]", "EsNieRecognizer"),
     Rule("pl_pesel", r"\d{11}", "PlPeselRecognizer", r"pesel"),
-    Rule("se_personnummer", r"(?:\d{2})?\d{6}[-+]?\d{4}", "SePersonnummerRecognizer", r"personnummer|personal (?:identity )?number|swedish"),
+    Rule("se_personnummer", r"(?:\d{2})?\d{6}[-+]?\d{4}", "SePersonnummerRecognizer",
+         r"personnummer|personal (?:identity )?number|swedish"),
     Rule("fi_hetu", r"\d{6}[-+a-fu-y]\d{3}[0-9a-y]", "FiPersonalIdentityCodeRecognizer"),
     Rule("au_tfn", r"\d{3} ?\d{3} ?\d{3}", "AuTfnRecognizer", r"tfn|tax file"),
     Rule("au_medicare", r"[2-6]\d{3} ?\d{5} ?\d", "AuMedicareRecognizer", r"medicare"),
@@ -83,19 +88,31 @@ class Numbers:
 
     def __call__(self, text: str) -> Iterator[Span]:
         """The numbers in a text. Raises MissingExtra without presidio, once one must be checked."""
-        if not _RUN.search(text):
-            return
-        for rule, form, words in self.rules:
-            if words is not None and not words.search(text):
-                continue
-            for match in form.finditer(text):
-                near_word = words is None or near(words, text, *match.span())
-                if near_word and _passes(rule.check, match.group()):
-                    yield Span(match.start(), match.end(), rule.kind, CHECKED)
+        for begin, end in _places(text):
+            for rule, form, words in self.rules:
+                for match in form.finditer(text, begin, end):
+                    near_word = words is None or near(words, text, *match.span())
+                    if near_word and _passes(rule.check, match.group()):
+                        yield Span(match.start(), match.end(), rule.kind, CHECKED)
 
 
-_RUN = re.compile(r"\d[\d .-]{3,}")
-"""No such number without four digits or blanks on end."""
+_RUN = re.compile(
+    r"\d(?:[ .:+-]?[\dab]){5,}|(?<!\w)(?=[a-z]*\d)[a-z0-9]{9,}|(?<!\w)[a-z0-9]{4}-[a-z0-9]{3}-[a-z0-9]{4}",
+    re.IGNORECASE | re.ASCII,
+)
+"""What all of the forms hold: six digits close together, or letters and digits of some length."""
+
+
+def _places(text: str) -> Iterator[tuple[int, int]]:
+    """Where in the text a number may be: from a word's beginning to a word's end, none overlapping."""
+    end = 0
+    for run in _RUN.finditer(text):
+        if run.end() <= end:
+            continue
+        begin, end = max(run.start() - 8, end), run.end() + 8
+        while end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
+            end += 1
+        yield begin, end
 
 
 def _passes(check: str | Callable[[str], bool], found: str) -> bool:

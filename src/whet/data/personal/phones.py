@@ -14,16 +14,19 @@ _CANDIDATE = re.compile(
     re.IGNORECASE,
 )
 _WORDS = re.compile(
-    r"(?i)(?:\b(?:tele?phones?|phoned?|phoning|tel|call(?:s|ed|ing)?|fax|mobile|cell(?:phone)?|text(?:ed)? (?:me|us|him|her|them)|"
-    r"contact|messages?|sms|dial(?:led|ing)?|ring|rang|reach(?:ed|able)?|answer(?:s|ed|ing)?|voicemail|landline|handset|hotline|helpline|"
-    r"whatsapp|office|handy|telefon(?:e|o)?|t[ée]l[ée]phone|portable|m[óo]vil|celular|cellulare)\b|☎|📞)"
+    r"(?i)(?:\b(?:tele?phones?|phoned?|phoning|tel|call(?:s|ed|ing)?|fax|mobile|cell(?:phone)?|"
+    r"text(?:ed)? (?:me|us|him|her|them)|contact|messages?|sms|dial(?:led|ing)?|ring|rang|"
+    r"reach(?:ed|able)?|answer(?:s|ed|ing)?|"
+    r"voicemail|landline|handset|hotline|helpline|whatsapp|office|handy|"
+    r"telefon(?:e|o)?|t[ée]l[ée]phone|portable|m[óo]vil|celular|cellulare)\b|☎|📞)"
 )
 _OTHER = re.compile(
-    r"(?i)\b(?:isbn|issn|doi|order|invoice|account|card|iban|tracking|serial|part|case|ticket|reference|ref|page|pages|version|"
-    r"zip|postcode|ssn|licen[cs]e|passport|id)\b\W{0,12}(?:number|no|nr|is|was)?\W{0,6}$"
+    r"(?i)\b(?:isbn|issn|doi|order|invoice|account|card|iban|tracking|serial|part|case|ticket|reference|ref|pages?|"
+    r"version|zip|postcode|ssn|licen[cs]e|passport|id)\b\W{0,12}(?:number|no|nr|is|was)?\W{0,6}$"
 )
 _DATE = re.compile(
-    r"(?:19|20)\d{2}[ ./-](?:0?[1-9]|1[0-2])[ ./-](?:0?[1-9]|[12]\d|3[01])\b|(?:0?[1-9]|[12]\d|3[01])[ ./-](?:0?[1-9]|[12]\d|3[01])[ ./-](?:19|20)?\d{2}(?!\d| ?[-. ]\d)"
+    r"(?:19|20)\d{2}[ ./-](?:0?[1-9]|1[0-2])[ ./-](?:0?[1-9]|[12]\d|3[01])\b"
+    r"|(?:0?[1-9]|[12]\d|3[01])[ ./-](?:0?[1-9]|[12]\d|3[01])[ ./-](?:19|20)?\d{2}(?!\d| ?[-. ]\d)"
 )
 _NORTH_AMERICAN = re.compile(r"(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?: ?(?:x|ext)|$)", re.IGNORECASE)
 _YEARS = re.compile(r"(?:1[5-9]|20)\d\d ?[-/] ?(?:1[5-9]|20)\d\d\b")
@@ -60,7 +63,7 @@ def _alone(number: str, digits: str, extension: bool) -> bool:
         return len(digits) >= 7
     if _NORTH_AMERICAN.match(number) or (extension and len(digits) >= 7):
         return True
-    if digits.startswith("0") and grouped:
+    if digits.startswith("0") and grouped and not re.fullmatch(r"\d{3}.\d{2}.\d{4}", number):
         return 8 <= len(digits) <= 14 and not re.fullmatch(r"\d+\.\d+", number)
     return bool(re.fullmatch(r"\d{2}(?:([-.])\d{2})(?:\1\d{2}){2,3}", number))
 

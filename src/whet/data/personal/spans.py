@@ -9,10 +9,11 @@ CHECKED, FORM, LIKELY = 3, 2, 1
 """How sure a recogniser is: a checksum or an unmistakable form; a form with what stands around it; a likelihood."""
 
 NATIONAL_IDS = (
-    "us_ssn", "us_itin", "us_npi", "us_mbi", "us_driver_license", "us_passport", "uk_nhs", "uk_nino", "uk_driving_licence",
-    "uk_passport", "ca_sin", "de_tax_id", "de_id_card", "de_social_security", "de_health_insurance", "fr_nir", "it_fiscal_code",
-    "es_nif", "es_nie", "pl_pesel", "se_personnummer", "fi_hetu", "au_tfn", "au_medicare", "in_aadhaar", "in_pan", "in_gstin",
-    "sg_nric", "kr_rrn", "kr_frn", "th_tnin", "tr_national_id", "za_id", "ng_nin", "nl_bsn", "br_cpf",
+    "us_ssn", "us_itin", "us_npi", "us_mbi", "us_driver_license", "us_passport", "uk_nhs", "uk_nino",
+    "uk_driving_licence", "uk_passport", "ca_sin", "de_tax_id", "de_id_card", "de_social_security",
+    "de_health_insurance", "fr_nir", "it_fiscal_code", "es_nif", "es_nie", "pl_pesel", "se_personnummer", "fi_hetu",
+    "au_tfn", "au_medicare", "in_aadhaar", "in_pan", "in_gstin", "sg_nric", "kr_rrn", "kr_frn", "th_tnin",
+    "tr_national_id", "za_id", "ng_nin", "nl_bsn", "br_cpf",
 )  # fmt: skip
 KINDS = (
     "email", "phone", "card", "iban", "ip", "mac", "crypto", "url", "person", "address", "place", "organization",

@@ -1,9 +1,9 @@
 """Names of people, addresses, places and organisations: a linear-chain CRF over hashed features of words.
 
-Lafferty, McCallum, Pereira 2001. It is small (a table of bytes), needs no network and no language model, and was trained
-on sentences made by `scripts/train_tagger.py` alone. A word's part of a score does not depend on its neighbours', so it
-is computed once a word and looked up from then on: the cost of a text is a few gathers of numpy, and Viterbi only where
-something may be a name.
+Lafferty, McCallum, Pereira 2001. It is small (a table of bytes), needs no network and no language model, and was
+trained on sentences made by `scripts/train_tagger.py` alone. A word's part of a score does not depend on its
+neighbours', so it is computed once a word and looked up from then on: the cost of a text is a few gathers of numpy, and
+Viterbi only where something may be a name.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ TOKEN = re.compile(r"(?:[^\W\d_][\u0300-\u036f]*)+|\d+|\n|[^\w\s]|_")
 
 WIDTH = 2
 """Words looked at on either side."""
+NEAR = 6.0
+"""Log-odds under O below which no label is considered."""
 EDGE = "\n\n"
 """What stands before a text and after it; no token is so spelled."""
 
@@ -68,7 +70,7 @@ def word_rows(word: str) -> tuple[tuple[int, ...], ...]:
 
 
 def pair_rows(words: np.ndarray, shapes: np.ndarray, cases: np.ndarray) -> np.ndarray:
-    """Rows [T, 7] of features of two or three words together, for words [2 + T + 2] given as hashes.
+    """Rows [T, 9] of features of two or three words together, for words [2 + T + 2] given as hashes.
 
     `words`, `shapes` hashes of the words in small letters and of their shapes, with the edges; `cases` [T] of the text
     each stands in (0 mixed, 1 all small, 2 all capitals): in a text without capitals a word must speak for itself.
@@ -83,13 +85,16 @@ def pair_rows(words: np.ndarray, shapes: np.ndarray, cases: np.ndarray) -> np.nd
         (cases, words[at[0]], 5),
         (words[at[-2]] * np.uint32(31) + words[at[-1]], shapes[at[0]], 6),
         (shapes[at[-1]] * np.uint32(31) + shapes[at[0]], shapes[at[1]], 7),
+        (cases, shapes[at[0]], 8),
+        (words[at[-1]], words[at[1]], 9),
     ]
     rows = [
         (a * np.uint32(2654435761) ^ b * np.uint32(40503) ^ np.uint32(salt * 0x9E3779B1 & 0xFFFFFFFF))
         for a, b, salt in pairs
     ]
     mixed = np.stack(rows, 1)
-    return ((mixed ^ (mixed >> np.uint32(15))) % np.uint32(BUCKETS)).astype(np.int64)
+    hashed: np.ndarray = (mixed ^ (mixed >> np.uint32(15))) % np.uint32(BUCKETS)
+    return hashed.astype(np.int64)
 
 
 def case_of(text: str) -> int:
@@ -107,7 +112,7 @@ class Tagger:
         self.hashes = np.zeros((1024, 2), np.uint32)
 
     def __call__(self, texts: Sequence[str], lean: float = 0.0) -> list[list[Span]]:
-        """The spans of each text. `lean` is added to the score of every label but O: above nought finds more, also wrongly."""
+        """The spans of each text. `lean` is added to the score of every label but O: above nought finds more."""
         found = [list(TOKEN.finditer(text)) for text in texts]
         with np.errstate(over="ignore"):
             scores = self.emissions([[match.group() for match in matches] for matches in found], texts)
@@ -127,7 +132,7 @@ class Tagger:
             numbers += [self._number(word) for word in of_text] + [edge] * WIDTH
             cases += [case_of(text)] * (len(of_text) + WIDTH)
         ids, count = np.array(numbers), len(numbers) - 2 * WIDTH
-        scores = self.known[ids[WIDTH : WIDTH + count], WIDTH].copy()
+        scores: np.ndarray = self.known[ids[WIDTH : WIDTH + count], WIDTH].copy()
         for place in (-2, -1, 1, 2):
             scores += self.known[ids[WIDTH + place : WIDTH + place + count], WIDTH + place]
         hashes = self.hashes[ids]
@@ -150,7 +155,7 @@ class Tagger:
 
     def _spans(self, matches: list[re.Match[str]], scores: np.ndarray, lean: float) -> Iterator[Span]:
         """Viterbi over the stretches in which some label comes near O; all else is O whatever its neighbours are."""
-        maybe = np.flatnonzero(scores[:, 1:].max(1, initial=-np.inf) + lean > scores[:, 0] - 8)
+        maybe = np.flatnonzero(scores[:, 1:].max(1, initial=-np.inf) + lean > scores[:, 0] - NEAR)
         start = end = -1
         for index in [*maybe.tolist(), None]:
             if index is not None and start >= 0 and index <= end + 1:
@@ -166,11 +171,12 @@ def viterbi(scores: np.ndarray, transitions: np.ndarray, lean: float = 0.0) -> l
     """The best labels [T] for emissions [T, labels], with O before and behind."""
     scores = scores.astype(np.float32, copy=True)
     scores[:, 1:] += lean
-    best, back = scores[0] + transitions[0], []
+    best, back, labels = scores[0] + transitions[0], [], np.arange(scores.shape[1])
     for step in scores[1:]:
         through = best[:, None] + transitions
-        back.append(through.argmax(0))
-        best = through.max(0) + step
+        pointers = through.argmax(0)
+        back.append(pointers)
+        best = through[pointers, labels] + step
     label = int((best + transitions[:, 0]).argmax())
     path = [label]
     for pointers in reversed(back):

@@ -1,7 +1,7 @@
 """`personal`: what names or reaches a person, found offline and redacted, masked, hashed, replaced, dropped or flagged.
 
-Every string of a row is looked at, whatever column or depth it stands in, unless `columns` says which. Put the step before
-all others: what they drop or show as examples is then clean too (docs/personal-data.md).
+Every string of a row is looked at, whatever column or depth it stands in, unless `columns` says which. Put the step
+before all others: what they drop or show as examples is then clean too (docs/personal-data.md).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class PersonalSettings(Part):
     kinds: list[str] = [
         "email", "phone", "card", "iban", "ip", "mac", "crypto", "person", "address", "birth_date", "national_id",
     ]  # fmt: skip
-    """Besides these: url, place, organization, age. `national_id` stands for all of them, each has a name of its own."""
+    """Besides these: url, place, organization, age. `national_id` stands for all of them."""
     action: How = "redact"
-    """redact `<EMAIL>`, mask `j***@***`, hash `<EMAIL:9f86...>`, replace by a consistent fake, drop the row, flag it."""
+    """redact `<EMAIL>`, mask `j***@***`, hash `<EMAIL:9f86...>`, replace by a fake, drop the row, flag it."""
     actions: dict[str, How] = {}
     """By kind, where it differs: {person: replace, card: drop}."""
     allow: list[str] = []
@@ -47,7 +47,7 @@ class PersonalSettings(Part):
     lean: Annotated[float, Field(ge=-10, le=10)] = 0.0
     """Of names, addresses, places, organisations: above nought more are found, also wrongly; below, fewer."""
     key: SecretStr = SecretStr("")
-    """For `hash`, and `replace` if fakes must not be guessable. Better in the environment: WHET_PERSONAL_KEY. Never shown."""
+    """For `hash`, and for `replace`. Better in the environment: WHET_PERSONAL_KEY. Never shown."""
 
     @field_validator("kinds")
     @classmethod
