@@ -5,7 +5,7 @@
 
 The sentences are in tagger_phrases.yaml; names of people, towns, countries and jobs come from the lists of Faker (MIT),
 with a part of them altered at random, so that the tagger learns how names look besides which there are. Organisations
-and addresses are put together; prose without people is the documentation in Python's own library. Nothing else is learnt
+and addresses are put together; prose without people is the documentation in Python's library. Nothing else is learnt
 from. Without FILE it writes the one in the package.
 """
 

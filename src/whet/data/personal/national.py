@@ -1,12 +1,14 @@
 """Numbers that a state gives a person, by form and checksum: presidio's recognisers, and three of our own.
 
-presidio takes seconds to import (it brings spaCy), so it is asked only once a text holds something in the right form.
+presidio takes its time to import (it brings spaCy), so it is asked once a text has something in the right form.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -19,8 +21,8 @@ from whet.errors import MissingExtra
 class Rule(NamedTuple):
     """How a kind of number is found.
 
-    `form`: what it must look like to be looked at. `check`: the class of presidio, or a function of the plain number.
-    `words`: what must stand close; None where form and checksum together are beyond chance. `entity`: presidio's name.
+    `form`: what it must look like to be looked at. `check`: presidio's class, or a function of the plain number; "" where
+    there is no check. `words`: what must stand close; None where form and check together are proof enough.
     """
 
     kind: str
@@ -139,7 +141,21 @@ def presidio(name: str) -> Any:
 @cache
 def _base() -> Any:
     try:
-        from presidio_analyzer import PatternRecognizer
+        with _left_out("transformers", "torch", "stanza"):
+            from presidio_analyzer import PatternRecognizer
     except ImportError:
         raise MissingExtra("presidio-analyzer", "data", "checking national ids") from None
     return PatternRecognizer
+
+
+@contextmanager
+def _left_out(*names: str) -> Iterator[None]:
+    """While presidio is imported: without what it takes along if it is there. Its patterns need none of it, and each
+    process would pay for it with seconds and hundreds of megabytes."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: "there is no such module"
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]

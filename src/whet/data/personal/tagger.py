@@ -35,8 +35,8 @@ EDGE = "\n\n"
 """What stands before a text and after it; no token is so spelled."""
 
 
-def _row(*feature: object) -> int:
-    return crc32("\0".join(map(str, feature)).encode()) % BUCKETS
+def _row(*feature: str) -> int:
+    return crc32("\0".join(feature).encode("utf-8", "surrogatepass")) % BUCKETS
 
 
 def shape(word: str) -> str:
@@ -56,15 +56,16 @@ def shape(word: str) -> str:
 def word_rows(word: str) -> tuple[tuple[int, ...], ...]:
     """A word's rows of the table in each place of the window: two before, one before, itself, one after, two after."""
     low, form = word.lower(), shape(word)
-    own = [_row("w", low), _row("s", form), _row("n", min(len(word), 12), form)]
+    own = [_row("w", low), _row("s", form), _row("n", str(min(len(word), 12)), form)]
     if word[0].isalpha():
         own += [_row("p", low[:size]) for size in (1, 2, 3, 4)] + [_row("x", low[-size:]) for size in (1, 2, 3, 4)]
         own += [_row("px", low[:2], low[-2:]), _row("fx", form, low[-3:])]
         own += [_row("g", low[at : at + 3]) for at in range(min(len(low) - 2, 10))]
 
     def seen_from(place: int) -> tuple[int, ...]:
-        close = (_row("cx", place, low[-3:], form),) if abs(place) == 1 else ()
-        return (_row("cw", place, low), _row("cs", place, form), *close)
+        seen = str(place)
+        close = (_row("cx", seen, low[-3:], form),) if abs(place) == 1 else ()
+        return (_row("cw", seen, low), _row("cs", seen, form), *close)
 
     return seen_from(-2), seen_from(-1), tuple(own), seen_from(1), seen_from(2)
 
@@ -201,7 +202,7 @@ def _grouped(matches: list[re.Match[str]], first: int, labels: list[int]) -> Ite
 
 def word_hashes(word: str) -> tuple[int, int]:
     """Of a word in small letters, and of its shape: what `pair_rows` puts together."""
-    return crc32(word.lower().encode()), crc32(shape(word).encode())
+    return crc32(word.lower().encode("utf-8", "surrogatepass")), crc32(shape(word).encode("utf-8", "surrogatepass"))
 
 
 @cache
