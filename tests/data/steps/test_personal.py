@@ -15,7 +15,7 @@ import pytest
 from whet.data.curation.pipeline import Curated, curate
 from whet.data.personal import checks, fakes, tagger
 from whet.data.personal.actions import changed, hashed, masked, redacted
-from whet.data.personal.finder import Finder
+from whet.data.personal.finder import Finder, echoes
 from whet.data.personal.spans import CHECKED, FORM, KINDS, LIKELY, NATIONAL_IDS, Span, resolve
 from whet.errors import RecipeError
 
@@ -135,6 +135,13 @@ def test_an_address_in_a_link_is_found_even_where_links_are_not_wanted() -> None
 )
 def test_names_by_what_they_look_like_and_where_they_stand(text: str, values: list[str]) -> None:
     assert [value for _, value in found(text, "person")] == values
+
+
+def test_a_name_found_once_is_found_all_over_the_row() -> None:
+    texts = ["I am Will Kowalczyk.", "So Kowalczyk it is, if you will, Will. Kowalczyks no."]
+    spans = echoes(texts, [[Span(5, 20 - 1, "person", LIKELY)], []])
+    assert [texts[1][span.start : span.end] for span in spans[1]] == ["Kowalczyk"]
+    assert echoes(["Ada"], [[]]) == [[]]
 
 
 def test_an_address_is_found_as_a_whole() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from whet.data.personal import patterns
 from whet.data.personal.national import Numbers, presidio
 from whet.data.personal.phones import phones
-from whet.data.personal.spans import CHECKED, FORM, KINDS, NATIONAL_IDS, Span, resolve
+from whet.data.personal.spans import CHECKED, FORM, KINDS, LIKELY, NATIONAL_IDS, Span, resolve
 from whet.data.personal.tagger import TAGGED, shipped
 
 Recognizer = Callable[[str], Iterable[Span]]
@@ -75,6 +75,38 @@ def _blank(text: str, spans: list[Span]) -> str:
             out += [text[at : max(start, at)], "0" * (end - max(start, at))]
             at = end
     return "".join([*out, text[at:]])
+
+
+_NAME = re.compile(r"[^\W\d_]{3,}")
+
+
+def echoes(texts: Sequence[str], found: Sequence[list[Span]]) -> list[list[Span]]:
+    """The spans of a row's texts, and the people among them wherever else in the row their names stand.
+
+    The tagger sees a few words on either side: it may know "Ada Smith" in a prompt and miss "Smith" in the answer. A word
+    of a name counts with its capital, and not if the row has it in small letters too ("Will", "Young").
+    """
+    names = {
+        word
+        for text, spans in zip(texts, found, strict=True)
+        for span in spans
+        if span.kind == "person"
+        for word in _NAME.findall(text[span.start : span.end])
+        if not word.islower()
+    }
+    common = {word for word in names if any(word.lower() in text for text in texts)}
+    if not names - common:
+        return list(found)
+    again = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(names - common)))})(?!\w)")
+    return [
+        _with_more(spans, [Span(m.start(), m.end(), "person", LIKELY) for m in again.finditer(text)])
+        for text, spans in zip(texts, found, strict=True)
+    ]
+
+
+def _with_more(spans: list[Span], more: list[Span]) -> list[Span]:
+    new = [span for span in more if not any(span.start < other.end and other.start < span.end for other in spans)]
+    return sorted([*spans, *new]) if new else spans
 
 
 def wallets(text: str) -> Iterator[Span]:

@@ -21,8 +21,8 @@ from whet.errors import MissingExtra
 class Rule(NamedTuple):
     """How a kind of number is found.
 
-    `form`: what it must look like to be looked at. `check`: presidio's class, or a function of the plain number; "" where
-    there is no check. `words`: what must stand close; None where form and check together are proof enough.
+    `form`: what it must look like to be looked at. `check`: presidio's class, a function of the plain number, or "" for
+    none. `words`: what must stand close; None where form and check together are proof enough.
     """
 
     kind: str

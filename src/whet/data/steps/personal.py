@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr, field_validator
 from whet.data.curation.contract import Outcome, Record, Row, RowStep
 from whet.data.curation.texts import Path, with_texts
 from whet.data.personal.actions import Action, changed, hashed, masked, redacted, replaced
-from whet.data.personal.finder import Finder
+from whet.data.personal.finder import Finder, echoes
 from whet.data.personal.spans import KINDS, NATIONAL_IDS, Span
 from whet.errors import RecipeError, did_you_mean
 from whet.recipe.part import Part
@@ -99,10 +99,12 @@ class Personal(RowStep):
     def __call__(self, records: Sequence[Record]) -> list[Outcome]:
         strings = [list(strings_of(record.row, self.context.columns)) for record in records]
         found = iter(self.find([text for of_row in strings for _, text in of_row]))
-        return [
-            self._done(record.row, [(path, text, next(found)) for path, text in of_row])
-            for record, of_row in zip(records, strings, strict=True)
-        ]
+        outcomes = []
+        for record, of_row in zip(records, strings, strict=True):
+            paths, texts = [path for path, _ in of_row], [text for _, text in of_row]
+            spans = echoes(texts, [next(found) for _ in texts])
+            outcomes.append(self._done(record.row, list(zip(paths, texts, spans, strict=True))))
+        return outcomes
 
     def _done(self, row: Row, found: list[tuple[Path, str, list[Span]]]) -> Outcome:
         found = [each for each in found if each[2]]
