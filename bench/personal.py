@@ -79,7 +79,8 @@ def report(rows: list[Any], labelled: set[str], find: Callable[[list[str]], list
         name = " or ".join(sorted(kinds))
         count = sum(len(gold) for gold, _ in pairs)
         left = f"{name:18}{count:6}{exact[0]:11.3f}{exact[1]:6.3f}{exact[2]:6.3f}"
-        print(left + f"{overlap[0]:13.3f}{overlap[1]:6.3f}{overlap[2]:6.3f}{apart[0]:16.3f}{apart[1]:12.3f}")
+        right = f"{apart[0]:16.3f}{apart[1]:12.3f}" if any(pairs[n][0] for n in unseen) else " no labels"
+        print(left + f"{overlap[0]:13.3f}{overlap[1]:6.3f}{overlap[2]:6.3f}{right}")
     print(f"characters of labelled values covered by a span of some kind: {covered(true, found):.3f}")
     print(f"{len(rows) / seconds:,.0f} sentences a second, one process")
     if errors:
@@ -147,7 +148,11 @@ def presidio() -> Callable[[list[str]], list[Found]]:
     registry = RecognizerRegistry()
     registry.load_predefined_recognizers()
     registry.remove_recognizer("SpacyRecognizer")
-    engine = AnalyzerEngine(registry=registry, nlp_engine=NoOpNlpEngine(), supported_languages=["en"])
+    engine = AnalyzerEngine(
+        registry=registry,
+        nlp_engine=NoOpNlpEngine([{"lang_code": "en", "model_name": "none"}]),
+        supported_languages=["en"],
+    )
 
     def find(texts: list[str]) -> list[Found]:
         return [

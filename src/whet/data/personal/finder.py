@@ -66,13 +66,13 @@ class Finder:
 
 
 def _blank(text: str, spans: list[Span]) -> str:
-    """The text with a number of the same length in place of each span, so that none is taken for a part of a name."""
+    """The text with a line end and blanks in place of each span: no name or street goes on beyond an e-mail address."""
     if not spans:
         return text
     out, at = [], 0
     for start, end, *_ in sorted(spans):
         if end > at:
-            out += [text[at : max(start, at)], "0" * (end - max(start, at))]
+            out += [text[at : max(start, at)], ("\n" + " " * (end - max(start, at)))[: end - max(start, at)]]
             at = end
     return "".join([*out, text[at:]])
 
@@ -80,11 +80,11 @@ def _blank(text: str, spans: list[Span]) -> str:
 _NAME = re.compile(r"[^\W\d_]{3,}")
 
 
-def echoes(texts: Sequence[str], found: Sequence[list[Span]]) -> list[list[Span]]:
+def echoes(texts: Sequence[str], found: Sequence[list[Span]], allow: Iterable[str] = ()) -> list[list[Span]]:
     """The spans of a row's texts, and the people among them wherever else in the row their names stand.
 
-    The tagger sees a few words on either side: it may know "Ada Smith" in a prompt and miss "Smith" in the answer. A word
-    of a name counts with its capital, and not if the row has it in small letters too ("Will", "Young").
+    The tagger sees a few words on either side: it may know "Ada Smith" in a prompt and miss "Smith" in the answer. A
+    word of a name counts with its capital, and not if the row has it in small letters too ("Will", "Young").
     """
     names = {
         word
@@ -94,7 +94,7 @@ def echoes(texts: Sequence[str], found: Sequence[list[Span]]) -> list[list[Span]
         for word in _NAME.findall(text[span.start : span.end])
         if not word.islower()
     }
-    common = {word for word in names if any(word.lower() in text for text in texts)}
+    common = {word for word in names if word.casefold() in allow or any(word.lower() in text for text in texts)}
     if not names - common:
         return list(found)
     again = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(names - common)))})(?!\w)")

@@ -118,8 +118,9 @@ class Tagger:
         with np.errstate(over="ignore"):
             scores = self.emissions([[match.group() for match in matches] for matches in found], texts)
         spans, at = [], 0
-        for matches in found:
-            spans.append(list(self._spans(matches, scores[at : at + len(matches)], lean)))
+        for matches, text in zip(found, texts, strict=True):
+            likely = self._spans(matches, scores[at : at + len(matches)], lean)
+            spans.append([span for each in likely if (span := sane(each, text))])
             at += len(matches) + WIDTH
         return spans
 
@@ -198,6 +199,36 @@ def _grouped(matches: list[re.Match[str]], first: int, labels: list[int]) -> Ite
             if start < 0:
                 start, kind = matches[index].start(), of[2:]
             end = matches[index].end()
+
+
+_NO_NAME = {
+    "i", "you", "he", "she", "it", "we", "they", "me", "him", "her", "us", "them", "my", "your", "his", "its", "our",
+    "their", "this", "that", "these", "those", "who", "what", "when", "where", "why", "how", "yes", "no", "not",
+    "and", "or", "but", "if", "so", "the", "a", "an", "there", "here", "hello", "hi", "hey", "dear", "thanks",
+    "please", "sorry",
+}  # fmt: skip
+
+
+def sane(span: Span, text: str) -> Span | None:
+    """The span, or None where what is known of names and addresses speaks against it.
+
+    A name has a capital if the text has any (scripts without capitals apart); then its last word has one. It is no pronoun,
+    and no single word in small letters alone (a tool's, a format's). An address has a number, of a house or a
+    town; one without is a place.
+    """
+    value = text[span.start : span.end]
+    if span.kind == "address" and not any(map(str.isdigit, value)):
+        return span._replace(kind="place")
+    if span.kind == "person":
+        if value.casefold() in _NO_NAME or not any(map(str.isalpha, value)):
+            return None
+        last = [match for match in TOKEN.finditer(value) if match.group()[0].isupper()]
+        if last:
+            end = last[-1].end()
+            return span._replace(end=span.start + end + (value[end : end + 1] == "." and end - last[-1].start() < 3))
+        if value != value.upper() and (text != text.lower() or value == text.strip()):
+            return None
+    return span
 
 
 def word_hashes(word: str) -> tuple[int, int]:

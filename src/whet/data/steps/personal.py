@@ -102,7 +102,7 @@ class Personal(RowStep):
         outcomes = []
         for record, of_row in zip(records, strings, strict=True):
             paths, texts = [path for path, _ in of_row], [text for _, text in of_row]
-            spans = echoes(texts, [next(found) for _ in texts])
+            spans = echoes(texts, [next(found) for _ in texts], self.find.allow)
             outcomes.append(self._done(record.row, list(zip(paths, texts, spans, strict=True))))
         return outcomes
 
