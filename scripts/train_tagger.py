@@ -1,6 +1,6 @@
 """Train the tagger of names, addresses, places and organisations that the step `personal` uses.
 
-    pip install 'whet[train-tagger]'
+    pip install faker
     python scripts/train_tagger.py [FILE] [--steps 1000]
 
 The sentences are in tagger_phrases.yaml; names of people, towns, countries and jobs come from the lists of Faker (MIT),
