@@ -14,6 +14,7 @@ VERBS = {
     "select": "Choose the rows that are most like a few target examples.",
     "balance": "Bring groups of rows into proportion: by column, by clusters, by file.",
     "augment": "Make rows from rows: noise, templates, paraphrases, new ones after examples.",
+    "personal": "Redact, mask, hash or replace personal data.",
     "toxic": "Score how toxic rows are; flag, drop or weigh them down.",
     "groups": "Count groups of people that rows name, and the words that describe them.",
     "sample": "Draw so many rows.",

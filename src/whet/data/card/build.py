@@ -14,7 +14,7 @@ from whet.data.card.tally import CountTokens, Tally, tally
 from whet.data.curation.ledger import Entry
 from whet.data.curation.pipeline import curate
 from whet.data.curation.progress import Progress
-from whet.data.curation.settings import Curation
+from whet.data.curation.settings import Curation, check_curation
 from whet.data.curation.source import Reading, read_files
 
 _NOTES = ("source", "readme", "license", "licence", "notice")
@@ -59,25 +59,26 @@ class Card:
 def card(
     paths: list[str],
     *,
-    columns: list[str] | None = None,
-    encoding: str = "auto",
     against: list[str] | None = None,
     licence: str | None = None,
     count_tokens: CountTokens | None = None,
-    seed: int = 0,
     quiet: bool = True,
+    **settings: Any,
 ) -> Card:
     """The card of all rows of these paths. `against` are held-out files to look for leaks of; `count_tokens` makes
-    lengths tokens instead of words. Nothing is changed or written. Raises RowError as `curate` does."""
-    common: dict[str, Any] = {"columns": columns or [], "encoding": encoding, "seed": seed}
+    lengths tokens instead of words; `settings` are those of a Curation (columns, encoding, seed, ...).
+
+    Nothing is changed or written. Raises RowError as `curate` does, RecipeError for a setting that does not exist.
+    """
+    reading_only = check_curation({**settings, "steps": ["repair"]}, "card")
     work = Path(tempfile.mkdtemp(prefix="whet-"))
 
-    def flagged(step: str, settings: dict[str, Any]) -> Entry:
-        recipe = Curation(steps=[{step: settings}], **common)
+    def flagged(step: str, of_step: dict[str, Any]) -> Entry:
+        recipe = check_curation({**settings, "steps": [{step: of_step}]}, "card")
         return curate(paths, recipe, work / f"{step}.jsonl", quiet=quiet, overwrite=True).ledger.steps[0]
 
     try:
-        found, reading = _tallied(paths, Curation(steps=[{"repair": {}}], **common), work, count_tokens, quiet)
+        found, reading = _tallied(paths, reading_only, work, count_tokens, quiet)
         sections = [_section(check, flagged(check.step, check.settings)) for check in CHECKS]
         same = flagged("duplicates", {})
         leaks = None
@@ -102,7 +103,7 @@ def _tallied(
         stage, reading = read_files(paths, settings, work / "rows", ignore, progress.reading())
         progress.step("counting", stage.count)
         rows = (record.row for record in stage.records())
-        return tally(progress.each(rows), tuple(settings.columns), count_tokens, settings.seed), reading
+        return tally(progress.each(rows), settings.context(), count_tokens), reading
 
 
 def _section(check: Check, entry: Entry) -> Section:

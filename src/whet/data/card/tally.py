@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from whet.data.curation.contract import Context
 from whet.data.curation.texts import joined, prompt_and_answer
 from whet.data.formats import kind_of_value
 from whet.data.shapes import recognise
@@ -66,10 +67,10 @@ class Tally:
     whole: list[int] = field(default_factory=list)
     examples: list[Row] = field(default_factory=list)
 
-    def add(self, rows: Sequence[Row], text_columns: tuple[str, ...], count_tokens: CountTokens) -> None:
+    def add(self, rows: Sequence[Row], context: Context, count_tokens: CountTokens) -> None:
         """Count a batch of rows."""
-        pairs = [prompt_and_answer(row) for row in rows]
-        wholes = [joined(row, text_columns) for row in rows]
+        pairs = [prompt_and_answer(row, context.prompt_columns, context.answer_columns) for row in rows]
+        wholes = [joined(row, context.columns) for row in rows]
         texts = [part for pair in pairs for part in (pair or ("", ""))] + wholes
         lengths = list(count_tokens(texts))
         for number, (row, pair, whole) in enumerate(zip(rows, pairs, wholes, strict=True)):
@@ -109,16 +110,16 @@ def shape_of(row: Row) -> str:
     return "unmapped"
 
 
-def tally(rows: Iterable[Row], text_columns: tuple[str, ...], count_tokens: CountTokens | None, seed: int) -> Tally:
-    """Count all rows; examples are drawn by the seed, each row with the same chance (reservoir sampling)."""
+def tally(rows: Iterable[Row], context: Context, count_tokens: CountTokens | None) -> Tally:
+    """Count all rows; examples are drawn by the context's seed, each row with the same chance (reservoir sampling)."""
     found = Tally("tokens" if count_tokens else "words")
-    draw = random.Random(seed)
+    draw = random.Random(context.seed)
     batch: list[Row] = []
     counter = count_tokens or words
     for number, row in enumerate(rows):
         batch.append(row)
         if len(batch) == BATCH:
-            found.add(batch, text_columns, counter)
+            found.add(batch, context, counter)
             batch = []
         at = number if number < EXAMPLES else draw.randint(0, number)
         if number < EXAMPLES:
@@ -126,7 +127,7 @@ def tally(rows: Iterable[Row], text_columns: tuple[str, ...], count_tokens: Coun
         elif at < EXAMPLES:
             found.examples[at] = row
     if batch:
-        found.add(batch, text_columns, counter)
+        found.add(batch, context, counter)
     return found
 
 

@@ -31,12 +31,14 @@ class Record(NamedTuple):
 class Outcome(NamedTuple):
     """What a RowStep did with a row: `row` is the same object (nothing), another one (changed), or None (dropped).
 
-    `reasons` are short and few, as they are counted: "mojibake", "too few words". `detail` is the row's own.
+    `reasons` are short and few, as they are counted: "mojibake", "too few words". `detail` is the row's own. `reject`
+    is what the rejects file keeps of a dropped row, where that must not be the row itself.
     """
 
     row: Row | None
     reasons: tuple[str, ...] = ()
     detail: str = ""
+    reject: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,13 @@ class Context:
 
 
 class RowStep:
-    """A step that sees rows apart. `settings` is its part of the recipe; one instance a process."""
+    """A step that sees rows apart. `settings` is its part of the recipe; one instance a process.
+
+    `private`: the texts of its rows never reach the ledger; an example shows the outcome's `detail` and nothing else.
+    """
 
     settings: ClassVar[type[Part]] = Part
+    private: ClassVar[bool] = False
 
     def __init__(self, settings: Any, context: Context) -> None:
         self.set, self.context = settings, context

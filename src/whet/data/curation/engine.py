@@ -85,7 +85,7 @@ class Chain:
         self.steps: list[RowStep] | None = None
 
     def __call__(self, indices: list[int], places: list[str], rows: list[str]) -> tuple[list[str], list[bytes | None]]:
-        """(rows as JSON, logs). A dropped row is as it was before the step that dropped it.
+        """(rows as JSON, logs). A dropped row is as it was before that step, or as that step wants it kept.
 
         A log is None for a row that nothing happened to; else JSON: `does` [[step, reasons, detail, before, after,
         digest of the new row]], `dropped` the step's number, `seconds` by step on a batch's first row, `fault` [what,
@@ -101,7 +101,7 @@ class Chain:
                 begin = time.perf_counter()
                 outcomes = step(alive)
                 spent.append(time.perf_counter() - begin)
-                alive = self._taken(number, alive, outcomes, logs, out, first)
+                alive = self._taken(number, alive, outcomes, logs, out, first, step.private)
         except WhetError as error:
             logs[0]["fault"] = [error.what, error.where, error.do]
         logs[0]["seconds"] = spent
@@ -109,11 +109,11 @@ class Chain:
 
     def _taken(
         self, number: int, alive: list[Record], outcomes: list[Outcome], logs: list[dict[str, Any]],
-        out: list[str], first: int,
+        out: list[str], first: int, private: bool,
     ) -> list[Record]:  # fmt: skip
         left: list[Record] = []
         shown: Counter[str] = Counter()
-        for record, (row, reasons, detail) in zip(alive, outcomes, strict=True):
+        for record, (row, reasons, detail, reject) in zip(alive, outcomes, strict=True):
             if row is record.row:
                 left.append(record)
                 continue
@@ -122,9 +122,15 @@ class Chain:
             shown[reasons[0]] += 1
             if shown[reasons[0]] <= EXAMPLES:  # so the first ten of all are among these, however rows are cut
                 columns = self.context.columns
-                before, after = excerpts(joined(record.row, columns), None if row is None else joined(row, columns))
+                if private:
+                    after = detail
+                else:
+                    new = None if row is None else joined(row, columns)
+                    before, after = excerpts(joined(record.row, columns), new)
             if row is None:
                 logs[at]["dropped"] = number
+                if reject is not None:
+                    out[at] = spelled(reject)
             else:
                 out[at] = spelled(row)
                 left.append(Record(record.number, record.place, row))

@@ -262,7 +262,7 @@ class _Run:
 
     def _tell(self, entry: Entry, place: str, reasons: list[str], before: str, after: str) -> None:
         entry.reasons.update(reasons)
-        if before:
+        if before or after:
             entry.example(place, reasons[0], *((before[:160], after[:160]) if len(before) > 170 else (before, after)))
 
     def _reject(self, place: str, step: str, reason: str, detail: str, row: str) -> None:

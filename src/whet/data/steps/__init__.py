@@ -14,6 +14,7 @@ from whet.data.steps.groups import Groups
 from whet.data.steps.inconsistencies import Inconsistencies
 from whet.data.steps.language import Language
 from whet.data.steps.perplexity import Perplexity
+from whet.data.steps.personal import Personal
 from whet.data.steps.quality import Quality
 from whet.data.steps.repair import Repair
 from whet.data.steps.sample import Sample
@@ -33,6 +34,7 @@ STEPS: dict[str, type[RowStep] | type[SetStep]] = {
     "select": Select,
     "balance": Balance,
     "augment": Augment,
+    "personal": Personal,
     "toxic": Toxic,
     "groups": Groups,
     "sample": Sample,
