@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ NOTE = 1500
 
 @dataclass
 class Section:
-    """What one check found: (reason, rows) and its figures."""
+    """What one check found: what, and in how many rows (or values, where it counts these); and rows in all."""
 
     title: str
     about: str
     nothing: str
     counts: list[tuple[str, int]]
     rows: int
-    notes: dict[str, Any] = field(default_factory=dict)
+    unit: str
 
 
 @dataclass
@@ -107,8 +107,7 @@ def _tallied(
 
 
 def _section(check: Check, entry: Entry) -> Section:
-    counts = entry.reasons.most_common()
-    return Section(check.title, check.about, check.nothing, counts, entry.changed + entry.dropped, entry.notes)
+    return Section(check.title, check.about, check.nothing, check.counts(entry), check.rows(entry), check.unit)
 
 
 def _beside(paths: list[str]) -> list[tuple[str, str]]:

@@ -128,7 +128,8 @@ def findings(card: Card) -> list[str]:
         if section.title in ("Languages", "Groups of people"):
             continue
         for reason, number in section.counts[:4]:
-            said.append((number, f"{section.title}: {reason} in {number:,} rows ({_share(number, rows)})"))
+            where = f"in {number:,} rows ({_share(number, rows)})" if section.unit == "rows" else f"{number:,} times"
+            said.append((number, f"{section.title}: {reason} {where}"))
     if card.leaks is not None and card.leaks[0]:
         said.append((rows, f"{card.leaks[0]:,} rows share text with {', '.join(card.leaks[1])}"))
     if len(card.tally.shapes) > 1:
@@ -158,8 +159,9 @@ def tables(card: Card) -> list[Table]:
         ("Columns", ["column", "rows", "type", "values"], [_column(name, card) for name in tally.columns]),
     ]
     for section in card.sections:
-        lines = [[reason, f"{number:,}", _share(number, tally.rows)] for reason, number in section.counts]
-        found.append((section.title, [section.about, "rows", ""], lines or [[section.nothing, "", ""]]))
+        of_rows = section.unit == "rows"
+        lines = [[what, f"{n:,}", _share(n, tally.rows) if of_rows else ""] for what, n in section.counts]
+        found.append((section.title, [section.about, section.unit, ""], lines or [[section.nothing, "", ""]]))
     files_read = [
         [f["path"], size(f["bytes"]) if "bytes" in f else "", f.get("blake2b", "")] for f in card.reading.files
     ]
