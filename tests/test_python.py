@@ -30,11 +30,11 @@ def test_a_wrong_setting_in_python_is_said_as_in_a_recipe() -> None:
         whet.LoRA(r=0)
     with pytest.raises(RecipeError, match=r"^Bottleneck: unknown key `reduction`\. Did you mean 'reduction_factor'"):
         whet.Bottleneck(reduction=8)  # type: ignore[call-arg]
-    with pytest.raises(RecipeError, match="^Recipe: `method.r`: must be"):  # a part within keeps its place
+    with pytest.raises(RecipeError, match=r"^Recipe: `method.r`: must be"):  # a part within keeps its place
         Recipe(data=["my.jsonl"], method={"kind": "lora", "r": 0})  # type: ignore[arg-type,list-item]
     part = whet.LoRA()
-    with pytest.raises(RecipeError, match="^LoRA: `r`: must be"):
+    with pytest.raises(RecipeError, match=r"^LoRA: `r`: must be"):
         part.r = -1
-    with pytest.raises(RecipeError, match="^LoRA: unknown key `rang`"):
+    with pytest.raises(RecipeError, match=r"^LoRA: unknown key `rang`"):
         part.rang = 4  # type: ignore[attr-defined]
     assert part == whet.LoRA()
