@@ -6,17 +6,16 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from whet.advise.advice import Advice
 from whet.advise.memory import PARTS
 from whet.advise.pilot import Line, Pilot
+from whet.advise.plots import plots_of
 from whet.advise.verdict import Interval
 from whet.errors import RunError, StorageError
 from whet.look import css
-from whet.look.plots import HELD_OUT, INK, NARROW, TRAIN, Plot, drawn
 from whet.look.units import count, duration, figure, scientific, size
 from whet.recipe import recipe_yaml
 
@@ -83,7 +82,11 @@ def memory_rows(advice: Advice) -> Rows:
 
 def sign_rows(advice: Advice) -> Rows:
     """A line a sign."""
-    return ["sign", "", "suggests"], [[sign.name, figure(sign.value), sign.suggests] for sign in advice.signs]
+    return ["sign", "", "suggests"], [[sign.name, _value(sign.value), sign.suggests] for sign in advice.signs]
+
+
+def _value(value: float) -> str:
+    return count(value) if value >= 1 and value == int(value) else figure(value)
 
 
 def pilot_rows(pilot: Pilot) -> Rows:
@@ -114,36 +117,3 @@ def _within(interval: Interval, written: Callable[[float], str]) -> str:
     """`0.42 ± 0.03`: the mean, and half the interval where there is one."""
     half = interval.high - interval.mean
     return f"{written(interval.mean)} ± {written(half)}" if half > 0 else written(interval.mean)
-
-
-def plots_of(pilot: Pilot) -> list[Plot]:
-    """Held-out loss against trained parameters, time and peak memory, each with its interval."""
-    against: list[tuple[str, str, Callable[[Line], Interval], Callable[[float], str]]] = [
-        ("parameters", "Trained parameters", lambda line: Interval(line.trained, line.trained, line.trained), count),
-        ("time", "Seconds of training", lambda line: line.seconds, duration),
-        ("memory", "Peak memory", lambda line: line.peak_bytes, size),
-    ]
-    return [_plot(pilot, *each) for each in against]
-
-
-def _plot(pilot: Pilot, key: str, title: str, of: Callable[[Line], Interval], written: Callable[[float], str]) -> Plot:
-    low = min(line.loss.mean for line in pilot.lines)
-    # A way that is far off would press the others together; where it lies is in the table.
-    shown = [line for line in pilot.lines if line.loss.mean < 4 * low + 0.5]
-
-    def draw(axes: Any) -> None:
-        for line in shown:
-            at, colour = of(line), TRAIN if line.name == pilot.recommended else HELD_OUT
-            across = [[max(0.0, at.mean - at.low)], [max(0.0, at.high - at.mean)]]
-            up = [[line.loss.mean - line.loss.low], [line.loss.high - line.loss.mean]]
-            axes.errorbar([at.mean], [line.loss.mean], yerr=up, xerr=across, fmt="o", color=colour, linewidth=1.2)
-            axes.annotate(line.name, (at.mean, line.loss.mean), (6, 5), textcoords="offset points", color=INK)
-        if key == "parameters":
-            axes.set_xscale("symlog", linthresh=1000)
-        axes.xaxis.set_major_formatter(lambda value, _: written(value))
-        axes.set_xlabel(title, loc="right")
-        axes.set_ylabel("nats a token")
-        axes.margins(x=0.15)
-
-    alt = "; ".join(f"{line.name}: {written(of(line).mean)}, loss {line.loss.mean:.3f}" for line in shown)
-    return Plot(f"Held-out loss and {title.lower()}", alt, [], [("", drawn(f"pilot-{key}", NARROW, draw))])
