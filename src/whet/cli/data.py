@@ -59,6 +59,7 @@ def card(
     output: Annotated[str | None, typer.Option(metavar="STEM", help="Write STEM.html and STEM.md.")] = None,
     against: Annotated[list[str] | None, typer.Option(help="Held-out files, to look for leaks of.")] = None,
     licence: Annotated[str | None, typer.Option(help="To state on the card.")] = None,
+    examples: Annotated[bool, typer.Option(help="Show five rows, and the notes beside the file.")] = True,
     tokenizer: Annotated[str, typer.Option(help="Whose tokens lengths are counted in.")] = "whet-tiny",
     quiet: Quiet = False,
 ) -> None:
@@ -77,7 +78,7 @@ def card(
     rows = [word for word in paths if "=" not in word]
     own = load_tokenizer(ModelPart(name=tokenizer))
     lengths = lambda texts: [len(ids) for ids in own(list(texts), add_special_tokens=False)["input_ids"]]  # noqa: E731
-    made = make(rows, against=against, licence=licence, count_tokens=lengths, quiet=quiet, **tree)
+    made = make(rows, against=against, licence=licence, examples=examples, count_tokens=lengths, quiet=quiet, **tree)
     stem = output or f"{Path(rows[0].rstrip('/')).name.split('.')[0]}.card"
     for path in write(made, stem):
         typer.echo(path)

@@ -61,12 +61,14 @@ def card(
     *,
     against: list[str] | None = None,
     licence: str | None = None,
+    examples: bool = True,
     count_tokens: CountTokens | None = None,
     quiet: bool = True,
     **settings: Any,
 ) -> Card:
     """The card of all rows of these paths. `against` are held-out files to look for leaks of; `count_tokens` makes
-    lengths tokens instead of words; `settings` are those of a Curation (columns, encoding, seed, ...).
+    lengths tokens instead of words; without `examples` no row is shown, nor any note beside the rows; `settings` are
+    those of a Curation (columns, encoding, seed, ...).
 
     Nothing is changed or written. Raises RowError as `curate` does, RecipeError for a setting that does not exist.
     """
@@ -91,7 +93,9 @@ def card(
 
     versions = {name: version(name) for name in ("whet", "daft")}
     title = Path(paths[0].rstrip("/")).name if len(paths) == 1 else f"{len(paths)} files"
-    notes = _beside(paths)
+    notes = _beside(paths) if examples else []
+    if not examples:
+        found.examples.clear()
     return Card(title, reading, found, sections, same.reasons, leaks, licence, notes, versions)
 
 

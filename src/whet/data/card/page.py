@@ -69,7 +69,7 @@ def markdown(card: Card) -> str:
     lines += ["", "## Findings", "", *[f"- {text}" for text in findings(card)]]
     for title, header, rows in tables(card):
         lines += ["", f"## {title}", "", _md_row(header), _md_row(["---"] * len(header)), *map(_md_row, rows)]
-    lines += ["", "## Examples"]
+    lines += ["", "## Examples"] if card.tally.examples else []
     for text in examples(card):
         fence = "`" * max(3, _longest_ticks(text) + 1)
         lines += ["", f"{fence}json", text, fence]
@@ -116,35 +116,35 @@ def tiles(card: Card) -> list[tuple[str, str, str]]:
 
 
 def findings(card: Card) -> list[str]:
-    """What someone should know before training on it, in sentences, the largest first."""
+    """What someone should know before training on it, in sentences: what spoils a set first, what is only to be known
+    last, and among these the most frequent first."""
     rows = card.tally.rows
-    said: list[tuple[int, str]] = []
-    broken = len(card.reading.broken)
-    if broken:
-        said.append((broken, f"{broken:,} rows could not be read; the first: {card.reading.broken[0][1]}"))
+    said: list[tuple[int, int, str]] = []
+    if card.reading.broken:
+        first = card.reading.broken[0][1]
+        said.append((0, rows, f"{len(card.reading.broken):,} rows could not be read; the first: {first}"))
+    if card.leaks is not None and card.leaks[0]:
+        said.append((0, rows, f"{card.leaks[0]:,} rows share text with {', '.join(card.leaks[1])}"))
+    if len(card.tally.shapes) > 1:
+        said.append((0, rows, f"rows of {len(card.tally.shapes)} shapes; a file should hold one"))
+    if number := card.tally.shapes["unmapped"]:
+        said.append((0, number, f"{number:,} rows are of no shape that whet trains on as they are: map their columns"))
     for reason, number in card.duplicates.items():
-        said.append((number, f"{number:,} rows ({_share(number, rows)}) are duplicates: {reason}"))
+        said.append((0, number, f"{number:,} rows ({_share(number, rows)}) are duplicates: {reason}"))
     for section in card.sections:
         if section.title in ("Languages", "Groups of people"):
             continue
-        for reason, number in section.counts[:4]:
+        for reason, number in section.counts[:6]:
             where = f"in {number:,} rows ({_share(number, rows)})" if section.unit == "rows" else f"{number:,} times"
-            said.append((number, f"{section.title}: {reason} {where}"))
-    if card.leaks is not None and card.leaks[0]:
-        said.append((rows, f"{card.leaks[0]:,} rows share text with {', '.join(card.leaks[1])}"))
-    if len(card.tally.shapes) > 1:
-        said.append((rows, f"rows of {len(card.tally.shapes)} shapes; a file should hold one"))
-    if "unmapped" in card.tally.shapes:
-        number = card.tally.shapes["unmapped"]
-        said.append((number, f"{number:,} rows are of no shape that whet trains on as they are: map their columns"))
+            weight = 2 if reason in ("person", "address", "place") else 1  # the people of stories are persons, too
+            said.append((weight, number, f"{section.title}: {reason} {where}"))
     for name, values in card.balance:
-        ordered = values.most_common()
-        if ordered[0][1] >= 10 * ordered[-1][1]:
-            most, least = ordered[0], ordered[-1]
-            said.append((0, f"{name} is uneven: {most[0]!r} {most[1]:,} times, {least[0]!r} {least[1]:,} times"))
+        (most, often), *_, (least, seldom) = values.most_common()
+        if often >= 10 * seldom:
+            said.append((2, 0, f"{name} is uneven: {most!r} {often:,} times, {least!r} {seldom:,} times"))
     if not (card.licence or card.notes or {"licence", "license"} & card.tally.columns.keys()):
-        said.append((0, "no licence is stated, in the rows or beside them"))
-    return [text for _, text in sorted(said, key=lambda pair: -pair[0])] or ["Nothing was found."]
+        said.append((2, 0, "no licence is stated, in the rows or beside them"))
+    return [text for _, _, text in sorted(said, key=lambda one: (one[0], -one[1]))] or ["Nothing was found."]
 
 
 def tables(card: Card) -> list[Table]:
