@@ -83,13 +83,12 @@ def test_rows_reasons_and_rejects_are_those_of_a_plain_loop(tmp_path):
 def test_the_same_bytes_however_the_work_is_cut(tmp_path, monkeypatch):
     data = lines(tmp_path / "in.jsonl", rows(500))
     results = []
-    cuts = [(512, 10_000, 10_000, 4096), (7, 0, 10_000, 64), (64, 0, 100, 128)]
-    for number, (batch, few, small, block) in enumerate(cuts):
+    cuts = [(512, 10_000, 4096), (7, 10_000, 64), (64, 100, 128)]
+    for number, (batch, few, block) in enumerate(cuts):
         monkeypatch.setattr(engine, "BATCH", batch)
-        monkeypatch.setattr(engine, "FEW", few)  # the first run is without daft
-        monkeypatch.setattr(engine, "SMALL", small)  # the third run uses processes
+        monkeypatch.setattr(engine, "FEW", few)  # the third run goes through daft, in processes
         monkeypatch.setattr(stage, "BLOCK_ROWS", block)
-        if small == 100:  # a step of this test's own is not known in another process
+        if few == 100:  # a step of this test's own is not known in another process
             steps = ["repair", {"sample": {"rows": 300}}]
         else:
             steps = ["repair", {"sample": {"rows": 300}}, {"odd": {"remainder": 3}}]

@@ -28,6 +28,7 @@ CHAT = {
         ({"question": "a", "answer": "b"}, ("answer",), ["b"]),
         ({"tags": ["a", "b"], "n": 3}, ("tags", "n"), ["a", "b"]),
         ({"n": 3}, (), []),
+        ({"uid": 7, "paragraphs": [{"order": 1, "text": "a"}, {"order": 2, "text": "b"}]}, (), ["a", "b"]),
     ],
 )
 def test_texts_of_every_shape(row, columns, texts):

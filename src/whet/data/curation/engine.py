@@ -25,10 +25,8 @@ from whet.errors import MissingExtra, RowError, RunError, WhetError
 
 BATCH = 512
 """Rows a call of a step."""
-FEW = 300
-"""So many rows are not worth daft's start."""
-SMALL = 3000
-"""Up to so many, starting processes costs more than they save."""
+FEW = 2000
+"""So many rows are done here: starting processes costs more than they save."""
 
 Spec = tuple[str, dict[str, Any]]
 """A step's name and its settings."""
@@ -200,15 +198,14 @@ def _mapped(stage: Stage, work: Work, schema: pa.Schema, ray: str | None) -> Ite
         return
     daft = daft_module(ray)
     kind = daft.DataType.struct({field.name: daft.DataType.from_arrow_type(field.type) for field in schema})
-    many = stage.count > SMALL or ray is not None
 
     class Worker:
         @daft.method.batch(return_dtype=kind, batch_size=BATCH)
         def run(self, index: Any, place: Any, row: Any) -> Any:
             return pa.StructArray.from_arrays(work(index.to_pylist(), place.to_pylist(), row.to_pylist()), schema.names)
 
-    # Without max_concurrency daft runs the function in this process.
-    worker = daft.cls(Worker, use_process=True, max_concurrency=_workers()) if many else daft.cls(Worker)
+    # In processes, not threads: steps keep what they have learnt of words, and need not guard it.
+    worker = daft.cls(Worker, use_process=True, max_concurrency=_workers())
     frame = daft.read_parquet([str(path) for path in stage.files])
     found = worker().run(*(daft.col(name) for name in ("index", "place", "row")))
     for block in _in_order(frame.select("index", found.alias("out"))):

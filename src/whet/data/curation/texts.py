@@ -22,11 +22,14 @@ _NOT_TEXT = {
 
 
 def text_columns(row: Row, columns: tuple[str, ...] = ()) -> list[str]:
-    """The columns of this row that hold text: those given, else whet's own, else every column that is a string."""
+    """The columns of this row that hold text: those given, else whet's own, else every column that is a string, else
+    those that are lists."""
     if columns:
         return [name for name in columns if name in row]
     own = [name for name in COLUMNS if isinstance(row.get(name), (str, list))]
-    return own or [name for name, value in row.items() if isinstance(value, str) and name.lower() not in _NOT_TEXT]
+    others = {name: value for name, value in row.items() if name.lower() not in _NOT_TEXT}
+    strings = [name for name, value in others.items() if isinstance(value, str)]
+    return own or strings or [name for name, value in others.items() if isinstance(value, list)]
 
 
 def texts_of(row: Row, columns: tuple[str, ...] = ()) -> list[tuple[Path, str]]:
