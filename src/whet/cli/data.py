@@ -21,6 +21,7 @@ LONGEST_NOTE = 500
 
 Ray = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on this Ray cluster.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
+Embed = Annotated[str | None, typer.Option("--embed", metavar="MODEL", help="For steps that compare by meaning.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
@@ -29,13 +30,14 @@ def run(
     recipe: Annotated[str, typer.Argument(metavar="CURATE.yaml", help="Its `steps`, in order.")],
     paths: Annotated[list[str], typer.Argument(metavar="IN... OUT", help="Files, folders, globs; then the output.")],
     ray: Ray = None,
+    embed: Embed = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe of steps over rows."""
     from whet.data.curation.settings import load_curation
 
-    _curate(load_curation(recipe), paths, ray, overwrite, quiet)
+    _curate(load_curation(recipe), paths, ray, embed, overwrite, quiet)
 
 
 @app.command("steps")
@@ -84,7 +86,7 @@ def card(
         typer.echo(path)
 
 
-def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
+def one_step(name: str, words: list[str], ray: str | None, embed: str | None, overwrite: bool, quiet: bool) -> None:
     """Run the step `name` alone. Words with `=` are its settings (or `seed`, `columns`, ...), the others paths."""
     from whet.data.curation.settings import Curation, check_curation
     from whet.recipe.load import set_word
@@ -95,20 +97,23 @@ def one_step(name: str, words: list[str], ray: str | None, overwrite: bool, quie
         if word not in paths:
             set_word(tree, word)
     of_all = {key: tree.pop(key) for key in list(tree) if key in Curation.model_fields and key != "steps"}
-    _curate(check_curation({**of_all, "steps": [{name: tree}]}, "command line"), paths, ray, overwrite, quiet)
+    curation = check_curation({**of_all, "steps": [{name: tree}]}, "command line")
+    _curate(curation, paths, ray, embed, overwrite, quiet)
 
 
-def _curate(curation: Any, paths: list[str], ray: str | None, overwrite: bool, quiet: bool) -> None:
+def _curate(curation: Any, paths: list[str], ray: str | None, embed: str | None, overwrite: bool, quiet: bool) -> None:
     from rich.console import Console
 
-    from whet.cli.services import generate, perplexity
+    from whet.cli.services import embedder, generate, perplexity
     from whet.data.curation.pipeline import curate
     from whet.errors import RecipeError
 
     if len(paths) < 2:
         raise RecipeError("an input and an output are needed", where="command line", do="whet data STEP IN OUT")
     try:
-        lent = {"generate": generate, "perplexity": perplexity}
+        lent: dict[str, Any] = {"generate": generate, "perplexity": perplexity}
+        if embed is not None:
+            lent["embed"] = embedder(embed)
         done = curate(paths[:-1], curation, paths[-1], ray=ray, overwrite=overwrite, quiet=quiet, **lent)
     except KeyboardInterrupt as stop:
         print("stopped; nothing was written", file=sys.stderr, flush=True)
@@ -144,11 +149,12 @@ def _verbs() -> None:
         def command(
             words: Annotated[list[str], typer.Argument(metavar="IN... OUT [key=value ...]")],
             ray: Ray = None,
+            embed: Embed = None,
             overwrite: Overwrite = False,
             quiet: Quiet = False,
             name: Annotated[str, typer.Option(hidden=True)] = name,
         ) -> None:
-            one_step(name, words, ray, overwrite, quiet)
+            one_step(name, words, ray, embed, overwrite, quiet)
 
         command.__doc__ = help_line
         app.command(name)(command)

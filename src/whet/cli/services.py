@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,3 +49,16 @@ def perplexity(texts: Sequence[str], *, model: str) -> list[float | None]:
 
     scores: list[float | None] = bits_per_byte(texts, model)
     return scores
+
+
+def embedder(model: str) -> Callable[[Sequence[str]], Any]:
+    """A function of texts -> array [texts, width], by the hidden states of a run or a model."""
+
+    def embed(texts: Sequence[str]) -> Any:
+        from whet.models.embed import embed as vectors
+
+        side, _ = _opened(model)
+        with side.answering():
+            return vectors(side.model, side.tokenizer, texts)
+
+    return embed

@@ -58,7 +58,7 @@ class Duplicates(SetStep):
         if self.set.meaning is not None and "embed" not in self.context.services:
             raise RecipeError(
                 "to compare by meaning takes embeddings, and no service `embed` is lent", where="duplicates.meaning",
-                do="from Python: curate(rows, steps, embed=function of texts -> array [texts, dimensions])",
+                do="give --embed MODEL; from Python, embed=function of texts -> array [texts, dimensions]",
             )  # fmt: skip
         return pa.schema([*Drawn.fields(self.bands), ("worth", pa.float64())])
 

@@ -137,7 +137,7 @@ class Select(SetStep):
         if embed is None:
             raise RecipeError(
                 "select by embedding needs a model, and none was lent", where="select.by",
-                do="from Python, curate(rows, steps, embed=function), texts -> array [texts, dimensions]; "
+                do="give --embed MODEL; from Python, embed=function of texts -> array [texts, dimensions]; "
                 "or leave `by` out: n-grams need no model",
             )  # fmt: skip
 
