@@ -131,10 +131,10 @@ def test_structure_by_hand():
 
 
 def test_form_by_hand():
-    said = ["I'm sorry, but no.", 'He said "the sky is  Blue" there.', "", "I can't help with that"]
+    said = ["I'm sorry, but I cannot do that.", 'He said "the sky is  Blue" there.', "", "I can't help with that"]
     columns = {"source": ["", "We saw that the sky is blue.", "", ""], "stopped": [True, False, True, True]}
     length, empty = METRICS["length"](said, columns)
-    assert length.values_R.tolist() == [4, 7, 0, 5]
+    assert length.values_R.tolist() == [7, 7, 0, 5]
     assert empty.value() == 0.25
     assert METRICS["refusals"](said, columns)[0].values_R.tolist() == [1, 0, 0, 1]
     assert METRICS["stopped"](said, columns)[0].value() == 0.75

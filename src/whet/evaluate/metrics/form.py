@@ -7,15 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from whet.data.steps.refusals import refusal
 from whet.errors import RowError
 from whet.evaluate.measure import Measured, mean_of
 
-_NOT = r"(?:can(?:not|'t)|could(?:n't| not)|won't|am (?:not able|unable) to|'m (?:not able|unable) to)"
-_DO = r"(?:help|assist|provide|answer|do|discuss|comply|fulfil|support|share|give|create|write|generate)"
-_REFUSAL = re.compile(
-    rf"(?i)^\W*(?:(?:i'm|i am)\s+(?:very\s+|so\s+)?(?:sorry|afraid)|my apolog|i apolog|as an? (?:ai|language model)|"
-    rf"i\s*{_NOT}\s+{_DO})"
-)
 _QUOTED = re.compile(r"[\"“”«]([^\"“”«»]{3,})[\"“”»]")
 
 
@@ -26,8 +21,10 @@ def length(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Me
 
 
 def refusals(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Measured]:
-    """The share of answers that begin by refusing, by a list of usual openings: English, and a hint only."""
-    return [mean_of("refusals", [float(bool(_REFUSAL.match(text.replace("’", "'")))) for text in completions], None)]
+    """The share of answers that refuse, by the patterns of `whet data inconsistencies`: English, and a hint only."""
+    prompts = columns.get("prompt") or [""] * len(completions)
+    found = [float(bool(refusal(str(prompt), text))) for prompt, text in zip(prompts, completions, strict=True)]
+    return [mean_of("refusals", found, None)]
 
 
 def stopped(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Measured]:
