@@ -83,6 +83,7 @@ def test_a_value_is_found_whole(text: str, kind: str, value: str) -> None:
         "3.14159265", "000-12-3456", "NHS number 9434765918", "Aadhaar 2341 2341 2345", "Steuer-ID 86095742718",
         "2 55 08 14 168 025 39", "RSSMRA85T10A562T", "DNI 12345678A", "PESEL 44051401358", "BSN 111222334",
         "CPF 529.982.247-26", "529982247", "the 3 May 1971 edition", "",
+        "he calls it 2400 / 200 = 12", "call it $4640 / 1160", "phones: <<5000/500=10>>", "call 0000001-1",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_one_is_not(text: str) -> None:

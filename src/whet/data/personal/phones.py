@@ -30,6 +30,7 @@ _DATE = re.compile(
 )
 _NORTH_AMERICAN = re.compile(r"(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?: ?(?:x|ext)|$)", re.IGNORECASE)
 _YEARS = re.compile(r"(?:1[5-9]|20)\d\d ?[-/] ?(?:1[5-9]|20)\d\d\b")
+_SUM_BEFORE, _SUM_AFTER = re.compile(r"(?:[=÷×*$£€]|<<) ?$"), re.compile(r" ?[=÷×*]")
 _STREET = re.compile(r" [A-ZÀ-Þ]")
 
 
@@ -43,10 +44,12 @@ def phones(text: str) -> Iterator[Span]:
         start, end = match.span()
         if text[end : end + 1].isalnum() or _OTHER.search(text, max(start - 40, 0), start):
             continue
+        if _SUM_BEFORE.search(text, max(start - 3, 0), start) or _SUM_AFTER.match(text, end):
+            continue
         found = match.group()
         number = re.split("(?i)x|ext", found)[0].rstrip()
         digits = re.sub(r"\D", "", number)
-        if not 6 <= len(digits) <= 15 or _DATE.match(number) or _YEARS.match(number):
+        if not 6 <= len(digits) <= 15 or digits.startswith("000") or _DATE.match(number) or _YEARS.match(number):
             continue
         long = len(digits) > 6 or re.fullmatch(r"\d\d([ -])\d\d\1\d\d", number)
         spoken_of = long and near(_WORDS, text, start, end) and not _STREET.match(text, end)
