@@ -44,7 +44,7 @@ NOUNS = [
 NAMES = ("Anna Keller", "Mr. Hughes", "Dr. Maria Santos", "the teacher", "her brother", "James")
 STEPS: dict[str, dict[str, object]] = {
     "repair": {}, "quality": {}, "language": {}, "inconsistencies": {}, "duplicates": {},
-    "decontaminate": {"against": ["held-out.jsonl"]}, "split": {},
+    "decontaminate": {"against": ["held-out.jsonl"], "action": "flag"}, "split": {},
     "select": {"target": ["held-out.jsonl"], "keep": 0.2},
     "balance": {"by": "topic", "cap": 2000}, "augment": {"by": "noise"}, "personal": {}, "toxic": {}, "groups": {},
     "sample": {"rows": 1000},
