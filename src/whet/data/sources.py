@@ -33,20 +33,24 @@ def tables(path: str, split: str) -> list[tuple[str, list[Record]]]:
     """
     if path.startswith("hub:"):
         return [(path, _hub(path, split))]
+    return [(label, records(file, label)) for label, file in files_of(path)]
+
+
+def files_of(path: str) -> list[tuple[str, Path]]:
+    """The files that a path stands for, each with its label: itself, or what a folder holds, in order of name. Raises
+    RowError."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
     if scheme:
         raise RowError(
             f"{scheme[0]} is not read yet", where=path, do="copy the file here, or give hub:NAME for a hub dataset"
         )
     try:
-        files = _files(path)
+        return _files(path)
     except OSError as error:
         raise RowError(f"cannot be read: {error.strerror}", where=path) from error
-    return [(label, records(file, label)) for label, file in files]
 
 
 def _files(path: str) -> list[tuple[str, Path]]:
-    """The files that a path stands for, with their labels: itself, or what a folder holds, in order of name."""
     root = Path(path).expanduser()
     if not _exists(root):
         if path == QUICKSTART:
