@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from whet.cli import advise, chat, export, generate, merge, methods, preflight, recipe, runs, selftest, train
+from whet.cli import advise, chat, export, generate, merge, methods, preflight, recipe, runs, selftest, tokens, train
 from whet.errors import WhetError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
 app.add_typer(runs.app, name="runs")
+app.add_typer(tokens.app, name="tokens")
 app.command("methods")(methods.methods)
 app.command("merge")(merge.merge)
 app.command("selftest")(selftest.selftest)
