@@ -108,7 +108,7 @@ def extend(
         done = run(model, (text for _, text in texts), output, add=add, terms=named, form=form, seed=seed, say=_say)
     saved = 1 - done.tokens_after / max(1, done.tokens_before)
     typer.echo(f"{done.folder}: {len(done.tokens)} new entries ({done.form}), such as {_some(done.tokens)}")
-    typer.echo(f"tokens of these rows: {done.tokens_before:,} -> {done.tokens_after:,} ({saved:.1%} fewer)")
+    typer.echo(f"tokens of their words: {done.tokens_before:,} -> {done.tokens_after:,} ({saved:.1%} fewer)")
     change = done.bits_after / done.bits_before - 1
     typer.echo(f"bits a byte on some of them: {done.bits_before:.4f} -> {done.bits_after:.4f} ({change:+.1%})")
     for name, why in done.left_out:

@@ -14,8 +14,9 @@ from typing import Any
 from whet.errors import ModelError
 from whet.tokens.pieces import Bytes
 
-# A word behind the sign for a space, in the form that SentencePiece's pieces have.
-_WORD = re.compile("\u2581?\\w+")
+# A word behind the sign for a space, in the form that SentencePiece's pieces have. Without the sign in front a piece
+# would be used inside longer words too.
+_WORD = re.compile("\u2581\\w+")
 
 
 @dataclass(frozen=True, slots=True)
