@@ -76,8 +76,7 @@ def test_named_terms_are_added_and_those_that_cannot_be_are_told(folder: Path, t
     known = load(str(folder)).tokenizer
     single = [name for name in ("cat", "sat") if len(known.tokenize(f" {name}")) == 1]
     done = extend(str(folder), LAW, tmp_path / "out", terms=named)
-    assert {" indemnitor", "Novation"} - {t.text for t in done.terms} in (set(), {"Novation"})
-    assert any(term.text.strip() == "Novation" for term in done.terms)
+    assert {" indemnitor", " Novation"} <= {term.text for term in done.terms}
     assert ("the indemnitee", "several words to this tokenizer; 'model.new_tokens=[...]' takes such") in done.left_out
     assert {name for name, why in done.left_out if why == "one token already"} == set(single)
 

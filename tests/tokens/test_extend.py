@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_the_first_merge_is_the_most_frequent_pair() -> None:
     pairs: Counter[tuple[str, str]] = Counter()
     for word, count in splitter.counted(LAW).items():
         pieces = splitter.pieces(word)
-        for pair in zip(pieces, pieces[1:], strict=False):
+        for pair in pairwise(pieces):
             pairs[pair] += count
     (first,) = learn_merges(splitter, splitter.counted(LAW), set(), 1)
     assert pairs[first] == max(pairs.values())

@@ -13,16 +13,55 @@ from whet.errors import RecipeError, RowError, RunError
 from whet.tokens.template import Renderer
 from whet.tokens.train import Settings, _normalizers, train_tokenizer
 
-WORDS = """tenant landlord lease annex notice deposit termination indemnity assignment renewal schedule premises insurance
-liability arbitration covenant guarantor mortgage parcel easement Über café naïve № broker escrow warranty remedy waiver
-jurisdiction severability confidentiality damages payment interest default breach consent approval inspection""".split()
+WORDS = [
+    "tenant",
+    "landlord",
+    "lease",
+    "annex",
+    "notice",
+    "deposit",
+    "termination",
+    "indemnity",
+    "assignment",
+    "renewal",
+    "schedule",
+    "premises",
+    "insurance",
+    "liability",
+    "arbitration",
+    "covenant",
+    "guarantor",
+    "mortgage",
+    "parcel",
+    "easement",
+    "Über",
+    "café",
+    "naïve",
+    "№",
+    "broker",
+    "escrow",
+    "warranty",
+    "remedy",
+    "waiver",
+    "jurisdiction",
+    "severability",
+    "confidentiality",
+    "damages",
+    "payment",
+    "interest",
+    "default",
+    "breach",
+    "consent",
+    "approval",
+]
 _draw = random.Random(0)
 TEXTS = [
     f"The {' '.join(_draw.choices(WORDS, k=9))}, within {number} days;  see  annex {number % 7}.\n\nAnd {word}."
     for number, word in enumerate(WORDS * 4)
 ]
 HARD = [
-    "", " ", "  two  blanks ", "tab\tand\r\nline\n\n\nends", "日本語 and 🙂👩‍👩‍👧 and ẞ", "<0x0A> is no line break", "nul \0 here",
+    "", " ", "  two  blanks ", "tab\tand\r\nline\n\n\nends",
+    "日本語 and 🙂👩‍👩‍👧 and ẞ", "<0x0A> is no line break", "nul \0 here",
     "e\u0301 decomposed", "١٢٣ ⅓ x²", "indemnificationindemnification",
 ]  # fmt: skip
 KINDS = ["bpe", "unigram", "sentencepiece-bpe"]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,7 +22,8 @@ app = typer.Typer(
 )
 
 Columns = Annotated[
-    str, typer.Option("--columns", help="Columns with text, by commas; a.b goes inside. Default: the rows' known shape.")
+    str,
+    typer.Option("--columns", help="Columns with text, by commas; a.b goes inside. Default: the rows' known shape."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of rows drawn by path#500.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder.")]
@@ -32,10 +33,15 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder.")]
 def train(
     data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Files, folders, hub:NAME; path#5000 samples.")],
     output: Output,
-    kind: Annotated[str, typer.Option(help="bpe (byte-level), unigram or sentencepiece-bpe.")] = "bpe",
+    kind: Annotated[
+        Literal["bpe", "unigram", "sentencepiece-bpe"],
+        typer.Option(help="bpe (byte-level), unigram or sentencepiece-bpe."),
+    ] = "bpe",
     vocab_size: Annotated[int, typer.Option(help="Entries in all, special tokens and bytes included.")] = 32_000,
     columns: Columns = "",
-    normalizer: Annotated[str, typer.Option(help="nfc, none, nfkc or nfkc-lower.")] = "nfc",
+    normalizer: Annotated[
+        Literal["nfc", "none", "nfkc", "nfkc-lower"], typer.Option(help="nfc, none, nfkc or nfkc-lower.")
+    ] = "nfc",
     digits_alone: Annotated[bool, typer.Option(help="Each digit its own token.")] = True,
     bos: Annotated[str | None, typer.Option(help="Token that begins a text; none by default.")] = None,
     eos: Annotated[str, typer.Option(help="Token that ends a text.")] = "<|endoftext|>",
@@ -57,7 +63,7 @@ def train(
     others = {name: tokenizer_of(name) for name in beside or []}
     settings = Settings(
         kind, vocab_size, normalizer, digits_alone, bos, eos, pad, tuple(special or ()), _template(chat_template)
-    )  # type: ignore[arg-type]
+    )
     with _texts(data, columns, seed, "training") as texts:
         learnt = (text for _, text in texts if not _held_out(text, validation))
         tokenizer = train_tokenizer(learnt, output, settings)
@@ -93,14 +99,13 @@ def extend(
     add: Annotated[int, typer.Option(min=1, help="So many new entries, chosen on the rows.")] = 200,
     terms: Annotated[Path | None, typer.Option(help="Add these instead: a term a line.")] = None,
     form: Annotated[
-        str | None, typer.Option(help="words: taken whole; merges: BPE gone on. Default: words where it can be.")
+        Literal["words", "merges"] | None,
+        typer.Option(help="words: taken whole; merges: BPE gone on. Default: words where it can be."),
     ] = None,
     columns: Columns = "",
     seed: Seed = 0,
 ) -> None:
     """Add a domain's words to a model's vocabulary; their embeddings begin from the pieces they replace."""
-    if form not in (None, "words", "merges"):
-        raise RecipeError(f"{form!r} is neither words nor merges", where="--form")
     named = _lines(terms) if terms is not None else None
     from whet.models.extend import extend as run
 

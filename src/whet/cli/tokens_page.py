@@ -45,7 +45,7 @@ def notices_of(all_figures: Sequence[Figures]) -> list[str]:
             place, text, back = figures.first_changed
             notices.append(
                 f"{figures.name}: {figures.changed:,} of {figures.texts:,} texts do not come back to the letter, the "
-                f"first at {place}: {ascii(text)} comes back as {ascii(back)}"
+                f"first at {place}: {text!a} comes back as {back!a}"
             )
     return notices
 
@@ -82,7 +82,7 @@ def coloured(tokenizer: Any, row: Row, colour: bool, ids: bool) -> Text:
     from whet.tokens.report import readable
 
     as_bytes = Bytes(tokenizer)
-    special = set(tokenizer.all_special_ids)
+    special = {*tokenizer.all_special_ids, *(i for i, t in tokenizer.added_tokens_decoder.items() if t.special)}
     learnt = row.targets.copy()
     learnt[:1] = False
     text = Text()

@@ -1,12 +1,12 @@
 """`whet tokens extend`: a model whose vocabulary has a domain's words, which begins about as good as it was.
 
-The rows of new tokens come from the pieces they replace, from counts on the user's texts, and from one forward pass over
-some of them. As an input a word should be read as its pieces were: the mean of their mean and the last one, for the last
-is where the model had the whole word before it. As an output the word must be foreseen where its first piece was, and as
-much less likely than that as the texts say: of n_1 times that the first piece was to be foreseen, the word now takes n.
-So its logit should be that of the first piece, plus log(n / n_1). Logits have no bias here, but hidden states h have a
-mean; u = S^-1 m / (m' S^-1 m), with m = E[h] and S = E[h h'], is the direction of least variance along which they are 1
-on average, and a head's row of e_1 + log(n / n_1) u does it.
+The rows of new tokens come from the pieces they replace, from counts on the user's texts, and from one forward pass
+over some of them. As an input a word should be read as its pieces were: the mean of their mean and the last one, for
+the last is where the model had the whole word before it. As an output the word must be foreseen where its first piece
+was, and as much less likely than that as the texts say: of n_1 times that the first piece was to be foreseen, the word
+now takes n. So its logit should be that of the first piece, plus log(n / n_1). Logits have no bias here, but hidden
+states h have a mean; u = S^-1 m / (m' S^-1 m), with m = E[h] and S = E[h h'], is the direction of least variance along
+which they are 1 on average, and a head's row of e_1 + log(n / n_1) u does it.
 
 Untied, both are set. Tied, one row e has to be both, and what it gives up is weighed:
 
@@ -105,9 +105,9 @@ def extend(
     with whole(folder) as beside, quietly():
         net.to(_dtype_of(loaded.folder)).save_pretrained(beside)
         _save_tokenizer(tokenizer, beside, sample)
-    total = [sum(counts[word] * len(cut[word]) for word in counts) for cut in (before, after)]
+    first, then = (sum(counts[word] * len(cut[word]) for word in counts) for cut in (before, after))
     made = [now.text(piece) for piece in tokenizer.convert_ids_to_tokens(sorted(new))]
-    return Extended(folder, form, found, made, left_out, *total, stats.bits, bits)
+    return Extended(folder, form, found, made, left_out, first, then, stats.bits, bits)
 
 
 def _read(splitter: Splitter, texts: Iterable[str], seed: int) -> tuple[Counter[str], list[str]]:
@@ -138,8 +138,8 @@ def _choose(
     terms: list[Term] = []
     left_out: list[tuple[str, str]] = []
     for name in dict.fromkeys(name.strip() for name in named if name.strip()):
-        keys = {key for text in (f" {name}", name) for key in [_key(splitter, text)] if key is not None}
-        seen = [key for key in sorted(keys) if counts[key]] or sorted(keys)[:1]
+        keys = [key for key in (_key(splitter, f" {name}"), _key(splitter, name)) if key is not None]
+        seen = [key for key in keys if counts[key]] or keys[:1]  # behind a blank, as most words are
         new = [Term(key, splitter.text(key), splitter.pieces(key), counts[key]) for key in seen]
         new = [term for term in new if len(term.pieces) > 1]
         if not keys:
@@ -148,7 +148,9 @@ def _choose(
             left_out.append((name, "one token already"))
         terms.extend(new)
     if not terms:
-        raise RowError(f"none of the terms can be added: {left_out[0][1] if left_out else 'there is none'}", where="terms")
+        raise RowError(
+            f"none of the terms can be added: {left_out[0][1] if left_out else 'there is none'}", where="terms"
+        )
     return terms, left_out
 
 
@@ -222,9 +224,7 @@ def _shares(
                 into[piece] += count
     names = dict(zip(new, tokenizer.convert_ids_to_tokens(list(new)), strict=True))
     firsts = {token: tokenizer.convert_ids_to_tokens(pieces[0]) for token, pieces in new.items()}
-    return {
-        token: math.log((new_counts[names[token]] + 0.5) / (old_counts[firsts[token]] + 1)) for token in new
-    }
+    return {token: math.log((new_counts[names[token]] + 0.5) / (old_counts[firsts[token]] + 1)) for token in new}
 
 
 @torch.no_grad()

@@ -100,8 +100,7 @@ def as_fast(processor: Any, unigram: bool, normalizers: list[Any]) -> Any:
         # Bytes and special tokens are in the same list here; they must never win against the letters of their names.
         lowest = 10 * min(score for score, is_plain in zip(scores, plain, strict=True) if is_plain)
         scored = [
-            (piece, score if is_plain else lowest)
-            for piece, score, is_plain in zip(pieces, scores, plain, strict=True)
+            (piece, score if is_plain else lowest) for piece, score, is_plain in zip(pieces, scores, plain, strict=True)
         ]
         model: Any = models.Unigram(scored, unk_id=0, byte_fallback=True)
     else:

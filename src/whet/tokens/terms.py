@@ -21,8 +21,8 @@ _WORD = re.compile("\u2581\\w+")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """`key` is the word as the vocabulary would have it, `text` as people read it (a space before it included), `pieces`
-    what it is cut into, `count` how often it is in the texts."""
+    """`key` is the word as the vocabulary would have it, `text` as people read it (a space before it included),
+    `pieces` what it is cut into, `count` how often it is in the texts."""
 
     key: str
     text: str
@@ -42,7 +42,7 @@ class Splitter:
     """
 
     def __init__(self, tokenizer: Any):
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         kind = type(backend.model).__name__ if backend is not None else "no fast tokenizer"
         if kind not in ("BPE", "Unigram"):
             raise ModelError(
@@ -50,7 +50,8 @@ class Splitter:
                 where=str(getattr(tokenizer, "name_or_path", "") or "tokenizer"),
                 do="BPE and unigram can; for others add the terms as 'model.new_tokens=[...]'",
             )
-        self.backend, self.kind = backend, kind
+        self.backend: Any = backend
+        self.kind = kind
         self.bytes = Bytes(tokenizer)
         self.by_bytes = self.bytes.by_bytes
 

@@ -1,8 +1,8 @@
 """A tokenizer of one's own: byte-level BPE, or SentencePiece's unigram and BPE, as a fast Hugging Face tokenizer.
 
 Byte-level BPE (Sennrich et al. 2016, over bytes as GPT-2 has it) is trained by `tokenizers`, the other two by
-`sentencepiece` (Kudo 2018; Kudo & Richardson 2018) and written in the fast form, which gives the same ids. All know every
-byte, so that no text is unknown.
+`sentencepiece` (Kudo 2018; Kudo & Richardson 2018) and written in the fast form, which gives the same ids. All know
+every byte, so that no text is unknown.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
             text.encode()
         except UnicodeEncodeError as error:
             raise RowError(
-                f"half of a character ({ascii(error.object[error.start])}, a lone surrogate)",
+                f"half of a character ({error.object[error.start]!a}, a lone surrogate)",
                 where=f"text {number}",
                 do="mend the text's encoding, or remove the character",
             ) from None
@@ -109,10 +109,11 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
 def _normalizers(settings: Settings) -> list[Any]:
     from tokenizers import normalizers
 
-    return {
+    rules: dict[Normalizer, list[Any]] = {
         "none": [], "nfc": [normalizers.NFC()], "nfkc": [normalizers.NFKC()],
         "nfkc-lower": [normalizers.NFKC(), normalizers.Lowercase()],
-    }[settings.normalizer]  # fmt: skip
+    }  # fmt: skip
+    return rules[settings.normalizer]
 
 
 def _byte_level(texts: Iterator[str], settings: Settings) -> Any:
