@@ -14,6 +14,8 @@ Untied, both are set. Tied, one row e has to be both, and what it gives up is we
       = e_in + (I + k S)^-1 k S (e_out - e_in),   k = c E|w|^2
 
 which moves e to the output's row in the few directions that hidden states have, and leaves the rest to the input.
+
+Then the new rows alone are fitted on some of the texts (`new_rows.fit_rows`).
 """
 
 from __future__ import annotations
@@ -31,14 +33,15 @@ import torch
 
 from whet.errors import ModelError, RowError
 from whet.models.load import load, quietly
+from whet.models.new_rows import fit_rows
 from whet.models.vocabulary import grow
 from whet.recipe import ModelPart
 from whet.tokens.extend import Form, add_merges, add_words, check_form, form_for, learn_merges
 from whet.tokens.folder import check_free, whole
 from whet.tokens.terms import Splitter, Term, find_terms
 
-SAMPLE = 200
-"""Texts that hidden states are taken from, and bits a byte."""
+SAMPLE = 360
+"""Texts that hidden states are taken from and new rows are fitted on; one in six of them is kept to measure on."""
 _LONGEST = 512  # tokens of each
 _WEIGHT = 0.05  # c above, from whet-tiny on legal and medical texts: half and twice of it are a few thousandths off
 
@@ -67,6 +70,7 @@ def extend(
     add: int = 200,
     terms: Sequence[str] | None = None,
     form: Form | None = None,
+    fit: bool = True,
     seed: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Extended:
@@ -74,7 +78,8 @@ def extend(
     `whet.train` load it.
 
     `add` new entries are chosen on `texts`; or `terms` are added, as they are written there. `form`: see
-    `whet.tokens.extend`; None: `words` where the tokenizer can take them.
+    `whet.tokens.extend`; None: `words` where the tokenizer can take them. `fit` False leaves the new rows as they are
+    made from pieces.
 
     Raises ModelError for a tokenizer that cannot be extended, RowError where the texts hold no term or are empty,
     RunError for an output that exists, StorageError where it cannot be written. Nothing is left behind then.
@@ -91,7 +96,8 @@ def extend(
     wanted = counts if terms is None else Counter({term.key: term.count for term in found})
     before = {word: splitter.pieces(word) for word in counts}
     say("hidden states of some rows")
-    stats = _statistics(net, tokenizer, sample)
+    kept, used = sample[::6], [text for number, text in enumerate(sample) if number % 6] or sample
+    stats = _statistics(net, tokenizer, kept)
     if form == "words":
         new = add_words(tokenizer, found)
     else:
@@ -101,7 +107,10 @@ def extend(
     after = {word: now.pieces(word) for word in counts}
     grow(net, max(new) + 1, new)
     _set_rows(net, new, stats, _shares(tokenizer, counts, before, after, new))
-    bits = _bits(net, tokenizer, sample)
+    if fit:
+        say("fitting the new rows")
+        fit_rows(net, sorted(new), [_ids(net, tokenizer, text) for text in used], seed)
+    bits = _bits(net, tokenizer, kept)
     with whole(folder) as beside, quietly():
         net.to(_dtype_of(loaded.folder)).save_pretrained(beside)
         _save_tokenizer(tokenizer, beside, sample)
@@ -195,21 +204,22 @@ def _statistics(net: Any, tokenizer: Any, texts: Sequence[str]) -> _Statistics:
 
 @torch.no_grad()
 def _bits(net: Any, tokenizer: Any, texts: Sequence[str]) -> float:
-    """Bits a byte of the texts, each behind the token that begins or ends one, cut after so many tokens."""
-    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    first = 0 if first is None else first
-    longest = min(_LONGEST, getattr(net.config.get_text_config(), "max_position_embeddings", _LONGEST))
+    """Bits a byte of the texts, each as `_ids` has it."""
     nats, size = 0.0, 0
     for text in texts:
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids = encoded["input_ids"][: longest - 1]
-        if not ids:
-            continue
-        row = torch.tensor([[first, *ids]], device=net.device)
-        logps = torch.log_softmax(net(input_ids=row, use_cache=False).logits[0, :-1].float(), -1)
-        nats -= float(logps.gather(1, row[0, 1:, None]).sum())
-        size += len(text[: encoded["offset_mapping"][len(ids) - 1][1]].encode())
+        row = torch.tensor([_ids(net, tokenizer, text)], device=net.device)
+        if row.shape[1] > 1:
+            logps = torch.log_softmax(net(input_ids=row, use_cache=False).logits[0, :-1].float(), -1)
+            nats -= float(logps.gather(1, row[0, 1:, None]).sum())
+            size += len(tokenizer.decode(row[0, 1:], clean_up_tokenization_spaces=False).encode())
     return nats / math.log(2) / max(1, size)
+
+
+def _ids(net: Any, tokenizer: Any, text: str) -> list[int]:
+    """A text's ids behind the token that begins or ends one, cut after so many tokens."""
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    longest = min(_LONGEST, getattr(net.config.get_text_config(), "max_position_embeddings", _LONGEST))
+    return [first or 0, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]][:longest]
 
 
 def _shares(
