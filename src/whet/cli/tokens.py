@@ -102,6 +102,7 @@ def extend(
         Literal["words", "merges"] | None,
         typer.Option(help="words: taken whole; merges: BPE gone on. Default: words where it can be."),
     ] = None,
+    fit: Annotated[bool, typer.Option(help="Fit the new rows on some of the texts, all else as it is.")] = True,
     columns: Columns = "",
     seed: Seed = 0,
 ) -> None:
@@ -110,7 +111,8 @@ def extend(
     from whet.models.extend import extend as run
 
     with _texts(data, columns, seed, "reading") as texts:
-        done = run(model, (text for _, text in texts), output, add=add, terms=named, form=form, seed=seed, say=_say)
+        read = (text for _, text in texts)
+        done = run(model, read, output, add=add, terms=named, form=form, fit=fit, seed=seed, say=_say)
     saved = 1 - done.tokens_after / max(1, done.tokens_before)
     typer.echo(f"{done.folder}: {len(done.tokens)} new entries ({done.form}), such as {_some(done.tokens)}")
     typer.echo(f"tokens of their words: {done.tokens_before:,} -> {done.tokens_after:,} ({saved:.1%} fewer)")
@@ -118,7 +120,8 @@ def extend(
     typer.echo(f"bits a byte on some of them: {done.bits_before:.4f} -> {done.bits_after:.4f} ({change:+.1%})")
     for name, why in done.left_out:
         typer.echo(f"! left out: {name!r}: {why}")
-    typer.echo(f"whet train model={done.folder} data=... method=full")
+    ids = f"$(seq -s, {done.first_id} {done.first_id + len(done.tokens) - 1})"
+    typer.echo(f'whet train model={done.folder} data=... "method.trainable_token_indices=[{ids}]"')
 
 
 def _some(tokens: list[str]) -> str:

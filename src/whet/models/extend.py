@@ -48,13 +48,18 @@ _WEIGHT = 0.05  # c above, from whet-tiny on legal and medical texts: half and t
 
 @dataclass(frozen=True)
 class Extended:
-    """What was done. `tokens`: new entries as people read them; `left_out`: terms that could not be added, and why.
-    `tokens_before` and `tokens_after` are of all texts, `bits_before` and `bits_after` bits a byte on some of them."""
+    """What was done.
+
+    `tokens`: new entries as people read them, with ids from `first_id` on; `left_out`: terms that could not be added,
+    and why. `tokens_before` and `tokens_after` are of the words in all texts, `bits_before` and `bits_after` bits a byte
+    on some of them, which no row was fitted on.
+    """
 
     folder: Path
     form: Form
     terms: list[Term]
     tokens: list[str]
+    first_id: int
     left_out: list[tuple[str, str]]
     tokens_before: int
     tokens_after: int
@@ -116,7 +121,7 @@ def extend(
         _save_tokenizer(tokenizer, beside, sample)
     first, then = (sum(counts[word] * len(cut[word]) for word in counts) for cut in (before, after))
     made = [now.text(piece) for piece in tokenizer.convert_ids_to_tokens(sorted(new))]
-    return Extended(folder, form, found, made, left_out, first, then, stats.bits, bits)
+    return Extended(folder, form, found, made, min(new), left_out, first, then, stats.bits, bits)
 
 
 def _read(splitter: Splitter, texts: Iterable[str], seed: int) -> tuple[Counter[str], list[str]]:

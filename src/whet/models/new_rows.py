@@ -73,7 +73,7 @@ def _in_place(
     def embed(_: Any, given: Any, embedded: torch.Tensor) -> torch.Tensor:
         at = place[given[0]]
         found = embedded.clone()
-        scale = embedded.new_tensor(getattr(inputs, "embed_scale", 1.0))  # Gemma's embeddings multiply
+        scale = float(getattr(inputs, "embed_scale", 1.0))  # Gemma's embeddings multiply
         found[at >= 0] = rows_in[at[at >= 0]] * scale
         return found
 
