@@ -51,8 +51,8 @@ class Extended:
     """What was done.
 
     `tokens`: new entries as people read them, with ids from `first_id` on; `left_out`: terms that could not be added,
-    and why. `tokens_before` and `tokens_after` are of the words in all texts, `bits_before` and `bits_after` bits a byte
-    on some of them, which no row was fitted on.
+    and why. `tokens_before` and `tokens_after` are of the words in all texts, `bits_before` and `bits_after` bits a
+    byte on some of them, which no row was fitted on.
     """
 
     folder: Path
@@ -102,7 +102,8 @@ def extend(
     before = {word: splitter.pieces(word) for word in counts}
     say("hidden states of some rows")
     kept, used = sample[::6], [text for number, text in enumerate(sample) if number % 6] or sample
-    stats = _statistics(net, tokenizer, kept)
+    bits_before = _bits(net, tokenizer, kept)
+    stats = _statistics(net, tokenizer, used)
     if form == "words":
         new = add_words(tokenizer, found)
     else:
@@ -114,14 +115,28 @@ def extend(
     _set_rows(net, new, stats, _shares(tokenizer, counts, before, after, new))
     if fit:
         say("fitting the new rows")
-        fit_rows(net, sorted(new), [_ids(net, tokenizer, text) for text in used], seed)
-    bits = _bits(net, tokenizer, kept)
+        rows = [_ids(net, tokenizer, text) for text in used]
+        fit_rows(net, sorted(new), rows, seed, done=_tenths(say))
+    bits_after = _bits(net, tokenizer, kept)
     with whole(folder) as beside, quietly():
         net.to(_dtype_of(loaded.folder)).save_pretrained(beside)
         _save_tokenizer(tokenizer, beside, sample)
     first, then = (sum(counts[word] * len(cut[word]) for word in counts) for cut in (before, after))
     made = [now.text(piece) for piece in tokenizer.convert_ids_to_tokens(sorted(new))]
-    return Extended(folder, form, found, made, min(new), left_out, first, then, stats.bits, bits)
+    return Extended(folder, form, found, made, min(new), left_out, first, then, bits_before, bits_after)
+
+
+def _tenths(say: Callable[[str], None]) -> Callable[[float], None]:
+    """Says each tenth of the fit once."""
+    told = 0
+
+    def done(share: float) -> None:
+        nonlocal told
+        if int(share * 10) > told:
+            told = int(share * 10)
+            say(f"fitting the new rows: {told * 10} %")
+
+    return done
 
 
 def _read(splitter: Splitter, texts: Iterable[str], seed: int) -> tuple[Counter[str], list[str]]:
@@ -177,18 +192,17 @@ def _key(splitter: Splitter, text: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Statistics:
-    """Of hidden states h [D] that the head gets: mean, E[h h'], and the model's bits a byte on the way."""
+    """Of hidden states h [D] that the head gets: mean and E[h h']."""
 
     mean_D: torch.Tensor
     second_DD: torch.Tensor
-    bits: float
 
 
 def _statistics(net: Any, tokenizer: Any, texts: Sequence[str]) -> _Statistics:
     head = net.get_output_embeddings()
     if head is None:
         raise ModelError("it has no head over its vocabulary", do="give a causal language model")
-    total, size = 0.0, 0
+    size = 0
     width = head.weight.shape[1]
     mean, second = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
 
@@ -201,10 +215,10 @@ def _statistics(net: Any, tokenizer: Any, texts: Sequence[str]) -> _Statistics:
 
     hook = head.register_forward_pre_hook(look)
     try:
-        total = _bits(net, tokenizer, texts)
+        _bits(net, tokenizer, texts)
     finally:
         hook.remove()
-    return _Statistics((mean / size).float(), (second / size).float(), total)
+    return _Statistics((mean / size).float(), (second / size).float())
 
 
 @torch.no_grad()

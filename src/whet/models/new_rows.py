@@ -21,11 +21,16 @@ _RATE = 0.05  # of the embeddings' root mean square, a step
 
 
 def fit_rows(
-    net: Any, new: Sequence[int], rows: Sequence[list[int]], seed: int = 0, epochs: int = 2,
-    progress: Callable[[int, int], None] = lambda done, of: None,
-) -> None:  # fmt: skip
+    net: Any,
+    new: Sequence[int],
+    rows: Sequence[list[int]],
+    seed: int = 0,
+    epochs: int = 2,
+    done: Callable[[float], None] = lambda share: None,
+) -> None:
     """Minimise the loss of `rows` (ids) over the rows of the new tokens alone, by Adam with a rate that falls to zero.
-    Weights are float32. Tied embeddings stay so."""
+    Weights are float32. Tied embeddings stay so. `done` is told what share is behind after each step."""
+    rows = [row for row in rows if len(row) > 1]
     counts: Counter[int] = Counter(token for row in rows for token in row[1:])
     tokens = [token for token in new if counts[token] >= LEAST]
     if not tokens:
@@ -53,7 +58,7 @@ def fit_rows(
                 group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * begin / len(order)))
             optimizer.step()
             optimizer.zero_grad()
-            progress(begin, len(order))
+            done(min(1.0, (begin + _ROWS) / len(order)))
     with torch.no_grad():
         inputs.weight[tokens], head.weight[tokens] = leaves[0].detach(), leaves[1].detach()
     for parameter in asked:
