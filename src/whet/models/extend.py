@@ -152,6 +152,7 @@ def _read(splitter: Splitter, texts: Iterable[str], seed: int) -> tuple[Counter[
             sample[place] = text
     if not counts:
         raise RowError("no texts to find terms in", where="data")
+    draw.shuffle(sample)  # columns take turns in it, and one in six is kept
     return counts, sample
 
 
