@@ -121,8 +121,9 @@ def _byte_level(texts: Iterator[str], settings: Settings) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE())
-    if _normalizers(settings):
-        backend.normalizer = normalizers.Sequence(_normalizers(settings))
+    rules = _normalizers(settings)
+    if rules:
+        backend.normalizer = rules[0] if len(rules) == 1 else normalizers.Sequence(rules)
     by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False)
     digits = [pre_tokenizers.Digits(individual_digits=True)] if settings.digits_alone else []
     backend.pre_tokenizer = pre_tokenizers.Sequence([*digits, by_bytes]) if digits else by_bytes
