@@ -160,7 +160,8 @@ def _stops(tokenizer: Any, stop_ids: frozenset[int]) -> list[int]:
 def _pre_of(tree: dict[str, Any]) -> str:
     """llama.cpp's name of how a byte-level tokenizer splits text into words.
 
-    Raises ModelError where it has none, or merges what this tokenizer takes whole. NFC is let pass: llama.cpp leaves it out, and nearly all text is in it already.
+    Raises ModelError where it has none, or merges what this tokenizer takes whole. NFC is let pass: llama.cpp leaves it
+    out, and nearly all text is in it already.
     """
     normalizer = (tree["normalizer"] or {"type": "NFC"})["type"]
     if normalizer != "NFC":
