@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "whet"
-PLAIN = {"recipe", "errors", "rows", "entrance"}
+PLAIN = {"recipe", "errors", "rows", "entrance", "look"}
 """Modules that every room may import; `recipe` itself imports `errors`, the other two nothing of whet."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "entrance": set(),
     "rows": set(),
+    "look": set(),
     "data": set(),
     "tokens": set(),
     "methods": set(),
@@ -25,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"tokens", "methods"},
     "train": {"data", "tokens", "models", "methods", "objectives"},
     "advise": {"data", "tokens", "models", "methods", "objectives", "train"},
-    "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise"},
-    "cli": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "api"},
+    "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
+    "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
+    "cli": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate", "api"},
     "__init__": {"models", "train", "api"},
     "__main__": {"cli"},
 }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import whet
 from whet.advise import pilot, trial
@@ -53,10 +57,12 @@ def test_a_pilot_measures_every_way_on_the_same_rows(labelled: Recipe) -> None:
     zero, few, lora = found.lines
     assert (zero.trained, few.shots) == (0, 4.0)
     assert lora.trained > 0
-    assert lora.learning_rate in ways[2].rates
-    assert zero.accuracy is not None  # good or bad
-    assert 0 <= zero.accuracy.mean <= 1
-    assert progress[-1] == (5, 5)  # one, one, and three rates
+    assert lora.learning_rate
+    assert ways[2].rates[0] / 4 < lora.learning_rate < ways[2].rates[-1] * 4
+    for line in (zero, few, lora):  # good or bad
+        assert line.accuracy is not None
+        assert 0 <= line.accuracy.mean <= 1
+    assert progress[-1] in [(5, 5), (6, 6)]  # one, one, and three rates, or four where the best was at the edge
     assert found.recipe.method.kind == "lora"  # ready to train even where nothing gains
     assert not said
 
@@ -80,12 +86,75 @@ def test_labels_are_few_and_come_often(labelled: Recipe) -> None:
 def test_demonstrations_come_before_and_only_the_rows_own_answer_is_learnt(labelled: Recipe) -> None:
     _, rows = trial.open_engine(labelled, 0)
     scored = trial.held_out(rows)
-    longer, shots = trial.with_demonstrations(scored, trial._demonstrations(labelled, 2, seed=0), rows, labelled)
+    asked, labels = trial._examples(rows, scored), trial.labels_of(rows)
+    before = trial._demonstrations(labelled, 2, seed=0)
+    longer, examples, shots = trial.with_demonstrations(scored, asked, before, labels, rows, labelled)
     assert shots == 2
-    for short, long in zip(scored, longer, strict=True):
+    for short, long, example in zip(scored, longer, examples, strict=True):
+        said = [message["content"] for message in example.messages if message["role"] == "assistant"]
+        assert len(said) == 3
+        assert said[-1] == trial._answer(next(each for each in asked if each.place == example.place))
         assert len(long) > len(short)
         assert long.ids[long.targets].tolist() == short.ids[short.targets].tolist()
         assert "good or bad?" in rows.renderer.tokenizer.decode(long.ids[: len(long) - len(short)])
+
+
+def test_no_label_is_shut_out_for_want_of_room(labelled: Recipe) -> None:
+    """Were there room for a row's own answer only, that would be the likeliest of those that fit."""
+    _, rows = trial.open_engine(labelled, 0)
+    scored = trial.held_out(rows)
+    asked, before = trial._examples(rows, scored), trial._demonstrations(labelled, 1, seed=0)
+    longer, _, shots = trial.with_demonstrations(scored, asked, before, ["good", "bad"], rows, labelled)
+    assert shots == 1
+    tight = replace(rows, max_length=max(map(len, longer)))
+    _, examples, shots = trial.with_demonstrations(scored, asked, before, ["good", "bad " * 9], tight, labelled)
+    assert (examples, shots) == (asked, 0)
+
+
+def test_few_shot_answers_are_counted_behind_the_demonstrations(labelled: Recipe) -> None:
+    """Beside transformers' own forward, a label at a time."""
+    found = trial.run_trial(labelled, 0, 0, 2)
+    engine, rows = trial.open_engine(labelled, 0)
+    scored, labels = trial.held_out(rows), trial.labels_of(rows)
+    asked, before = trial._examples(rows, scored), trial._demonstrations(labelled, 2, 0)
+    _, longer, _ = trial.with_demonstrations(scored, asked, before, labels, rows, labelled)
+    model, hits = engine.language_model.model.eval(), []
+    for example, plain in zip(longer, asked, strict=True):
+        sums = []
+        for label in labels:
+            row = trial._one(trial._answered(example, label), rows, labelled)
+            assert row is not None
+            ids, at = torch.tensor(row.ids[None].astype("int64")), torch.tensor(row.targets.nonzero()[0])
+            with torch.no_grad():
+                logps = model(ids).logits[0].float().log_softmax(-1)
+            sums.append(float(logps[at - 1, ids[0, at]].sum()))
+        hits.append(int(labels[sums.index(max(sums))] == trial._answer(plain)))
+    assert found["hits"] == hits
+    answers = [trial._answer(plain) for plain in asked]
+    assert found["commonest"] == max(answers.count("good"), answers.count("bad")) / len(asked)
+
+
+@pytest.mark.parametrize(("best_at", "tried", "at_edge"), [(1.0, 3, False), (3.0, 4, False), (9.0, 4, True)])
+def test_one_more_learning_rate_is_tried_beyond_an_edge(
+    labelled: Recipe, best_at: float, tried: int, at_edge: bool
+) -> None:
+    middle = 2e-3
+    way = pilot.Way("lora", {"kind": "lora"}, (middle / 3, middle, middle * 3))
+    rates: list[float] = []
+
+    class Valley:
+        """Trials whose loss is lowest at `best_at` times the middle rate."""
+
+        def run(self, recipe: Recipe, seed: int, steps: int, shots: int) -> dict[str, Any]:
+            rates.append(recipe.train.learning_rate)
+            loss = 1 + abs(math.log(rates[-1] / (best_at * middle)))
+            return asdict(trial.Result([-1.0], [1], [1], [], None, 1, 1.0, 1, training_loss=loss))
+
+    found = pilot._measure(Valley(), labelled, way, 2, 1, lambda unplanned: None)  # type: ignore[arg-type]
+    assert len(set(rates)) == tried
+    assert found.rate == pytest.approx(best_at * middle, rel=0.15)
+    assert found.at_edge == at_edge
+    assert len(found.results) == 2
 
 
 def test_a_quantized_base_has_no_full_fine_tuning_in_its_pilot() -> None:

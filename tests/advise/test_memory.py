@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from whet.advise.dry_run import Counted, Held, build, step
 from whet.advise.fit import options, refuse
 from whet.advise.machine import Machine
 from whet.advise.memory import Forecast, put_together
+from whet.methods import METHODS, Given
 from whet.recipe import Recipe, check_recipe
 
 D, INNER, V, LAYERS, HEADS, GROUPS = 64, 128, 100, 2, 4, 2
@@ -61,6 +62,14 @@ def test_lora_holds_the_base_in_bfloat16_and_its_own_in_float32() -> None:
     assert (counted.parameters, counted.trained, counted.trained_bytes) == (ALL, LORA, 4 * LORA)
     assert counted.weight_bytes == 2 * ALL + 4 * LORA + ROTARY
     assert whole({"kind": "lora", "r": R}).parts["optimizer"] == 8 * LORA
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_method_is_counted_without_memory_as_with_it(kind: str) -> None:
+    part = recipe({"kind": kind, **({"token_indices": [3]} if kind == "trainable_tokens" else {})}).method
+    _, counted = build(config(), part, torch.float32)
+    model = METHODS[kind].apply(AutoModelForCausalLM.from_config(config()), part, Given(total_steps=1000))
+    assert counted.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import BOFTConfig, get_peft_model
 
 from whet.errors import RecipeError
 from whet.methods import METHODS, Given
@@ -109,6 +110,14 @@ def test_what_peft_made_loads_here(make_model: Any, make_rows: Any, score: Any, 
         load = METHODS[kind].load
         assert load is not None
         assert apart(score(load(make_model("llama"), tmp_path / kind), make_rows()), score(theirs, make_rows())) < 1e-5
+
+
+def test_permutations_of_boft_are_those_of_peft(make_model: Any, put_on: Any) -> None:
+    expected = dict(get_peft_model(make_model("llama"), BOFTConfig(target_modules="all-linear")).named_buffers())
+    found = dict(put_on(make_model("llama"), "boft").named_buffers())
+    permutations = [name for name in expected if name.endswith("boft_P")]
+    assert permutations
+    assert all(torch.equal(found[name], expected[name]) for name in permutations)
 
 
 def test_layerwise_decay_by_hand() -> None:

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from whet.cli.runs import app
 from whet.errors import RunError
+from whet.look.units import count, duration, figure, scientific, size
 from whet.train.runs import compare, list_runs, read_run, verdict
-from whet.train.units import count, duration, figure, scientific, size
 
 MakeRun = Callable[..., Path]
 

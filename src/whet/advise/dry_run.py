@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from whet.methods import METHODS, Given
 from whet.models.head import CHUNK_BYTES
-from whet.models.language_model import LanguageModel, Path
+from whet.models.language_model import LanguageModel, Path, checkpoint_layers
 from whet.models.quantize import BLOCK
 from whet.recipe import MethodPart, Recipe
 from whet.rows import Row
@@ -138,8 +138,7 @@ def _run(config: Any, recipe: Recipe, pack: Pack, dtype: torch.dtype, compute: t
     with fake:
         _without_memory(model)
         if recipe.train.gradient_checkpointing:
-            settings = {"use_reentrant": False, "preserve_rng_state": False}  # such tensors have no random state
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
+            checkpoint_layers(model, preserve_rng_state=False)  # such tensors have no random state
         language_model = LanguageModel(model, path)
         pack = _on(fake, pack)
         with _Live(model) as live, language_model.running(compute), live.phases(language_model):

@@ -12,13 +12,13 @@ from whet.advise.dry_run import Counted, Held, build, step
 from whet.advise.machine import Machine
 from whet.advise.memory import SHARDINGS, Forecast, put_together
 from whet.errors import ModelError, RecipeError
+from whet.look.units import count, size
 from whet.methods import METHODS
 from whet.models.load import frozen_dtype
 from whet.recipe import Recipe, check_recipe
 from whet.rows import Row
 from whet.tokens.pack import pack_rows
 from whet.train.schedule import Schedule
-from whet.train.units import count, size
 
 AUTO_PACK = 2048
 """Tokens of a pack where the recipe leaves it to the engine."""

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from whet.advise.advice import Advice
 from whet.advise.memory import PARTS
 from whet.advise.pilot import Line, Pilot
+from whet.advise.plots import plots_of
 from whet.advise.verdict import Interval
 from whet.errors import RunError, StorageError
+from whet.look import css
+from whet.look.units import count, duration, figure, scientific, size
 from whet.recipe import recipe_yaml
-from whet.train.report.plots import HELD_OUT, INK, NARROW, STYLE, TRAIN, Plot, inline
-from whet.train.units import count, duration, figure, scientific, size
 
 Rows = tuple[list[str], list[list[str]]]
 """A header and lines of text."""
@@ -39,7 +36,6 @@ def claim(folder: Path) -> Path:
 
 def write(advice: Advice, folder: Path) -> None:
     """The three files. Raises StorageError."""
-    css = files("whet.train.report").joinpath("report.css").read_text(encoding="utf-8")
     text = files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
     takes = advice.pilot.recommended if advice.pilot else advice.recipe.method.kind
@@ -47,7 +43,7 @@ def write(advice: Advice, folder: Path) -> None:
     if advice.pilot is not None:
         tables.insert(0, ("The pilot", pilot_rows(advice.pilot)))
     html = page.render(
-        css=css,
+        css=css(),
         headline=f"{advice.recipe.model.name}: {takes}",
         reason=advice.reason,
         notices=advice.pilot.notes if advice.pilot else [],
@@ -86,7 +82,11 @@ def memory_rows(advice: Advice) -> Rows:
 
 def sign_rows(advice: Advice) -> Rows:
     """A line a sign."""
-    return ["sign", "", "suggests"], [[sign.name, figure(sign.value), sign.suggests] for sign in advice.signs]
+    return ["sign", "", "suggests"], [[sign.name, _value(sign.value), sign.suggests] for sign in advice.signs]
+
+
+def _value(value: float) -> str:
+    return count(value) if value >= 1 and value == int(value) else figure(value)
 
 
 def pilot_rows(pilot: Pilot) -> Rows:
@@ -117,38 +117,3 @@ def _within(interval: Interval, written: Callable[[float], str]) -> str:
     """`0.42 ± 0.03`: the mean, and half the interval where there is one."""
     half = interval.high - interval.mean
     return f"{written(interval.mean)} ± {written(half)}" if half > 0 else written(interval.mean)
-
-
-def plots_of(pilot: Pilot) -> list[Plot]:
-    """Held-out loss against trained parameters, time and peak memory, each with its interval."""
-    against: list[tuple[str, str, Callable[[Line], Interval], Callable[[float], str]]] = [
-        ("parameters", "Trained parameters", lambda line: Interval(line.trained, line.trained, line.trained), count),
-        ("time", "Seconds of training", lambda line: line.seconds, duration),
-        ("memory", "Peak memory", lambda line: line.peak_bytes, size),
-    ]
-    return [_plot(pilot, *each) for each in against]
-
-
-def _plot(pilot: Pilot, key: str, title: str, of: Callable[[Line], Interval], written: Callable[[float], str]) -> Plot:
-    low = min(line.loss.mean for line in pilot.lines)
-    # A way that is far off would press the others together; where it lies is in the table.
-    shown = [line for line in pilot.lines if line.loss.mean < 4 * low + 0.5]
-    with rc_context({**STYLE, "svg.hashsalt": key}):
-        drawing = Figure(figsize=NARROW, layout="constrained")
-        axes = drawing.add_subplot()
-        for line in shown:
-            at, colour = of(line), TRAIN if line.name == pilot.recommended else HELD_OUT
-            across = [[max(0.0, at.mean - at.low)], [max(0.0, at.high - at.mean)]]
-            up = [[line.loss.mean - line.loss.low], [line.loss.high - line.loss.mean]]
-            axes.errorbar([at.mean], [line.loss.mean], yerr=up, xerr=across, fmt="o", color=colour, linewidth=1.2)
-            axes.annotate(line.name, (at.mean, line.loss.mean), (6, 5), textcoords="offset points", color=INK)
-        if key == "parameters":
-            axes.set_xscale("symlog", linthresh=1000)
-        axes.xaxis.set_major_formatter(lambda value, _: written(value))
-        axes.set_xlabel(title, loc="right")
-        axes.set_ylabel("nats a token")
-        axes.margins(x=0.15)
-        text = io.StringIO()
-        FigureCanvasSVG(drawing).print_svg(text, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    alt = "; ".join(f"{line.name}: {written(of(line).mean)}, loss {line.loss.mean:.3f}" for line in shown)
-    return Plot(f"Held-out loss and {title.lower()}", alt, [], [("", inline(text.getvalue(), f"pilot-{key}"))])

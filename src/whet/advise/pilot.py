@@ -1,8 +1,8 @@
 """Short real runs of several ways to adapt a model on the user's rows, side by side.
 
 Zero-shot and few-shot train nothing; prefix-tuning, LoRA at two ranks, bottleneck adapters and full fine-tuning are
-trained for the same steps on the same rows. Each way's learning rate is the best of three by the training loss of the
-first seed's last quarter, so that held-out rows choose nothing.
+trained for the same steps on the same rows. Each way's learning rate is the best of three, or of four where the best
+lies at an edge, by the training loss of the first seed's last quarter, so that held-out rows choose nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from whet.methods import METHODS
 from whet.recipe import Recipe, check_recipe
 
 SHOTS = 4
+STRIDE = 3
+"""Between a learning rate that is tried and the next."""
 Say = Callable[[str], None]
 
 
@@ -61,8 +63,12 @@ def ways_for(recipe: Recipe, parameters: int) -> list[Way]:
     for name, method, usual in WAYS_THAT_TRAIN:
         if method["kind"] in METHODS and (METHODS[method["kind"]].facts.quantizes or not recipe.model.quantize):
             middle = usual * (1e9 / max(parameters, 1)) ** 0.5
-            ways.append(Way(name, method, tuple(float(f"{middle * factor:.1g}") for factor in (1 / 3, 1, 3))))
+            ways.append(Way(name, method, tuple(_digit(middle * factor) for factor in (1 / STRIDE, 1, STRIDE))))
     return ways
+
+
+def _digit(rate: float) -> float:
+    return float(f"{rate:.1g}")
 
 
 @dataclass
@@ -116,43 +122,75 @@ def run_pilot(
     measured: dict[str, list[Result]] = {}
     rates: dict[str, float | None] = {}
     notes: list[str] = []
+    at_edge: list[str] = []
     finished = 0
 
-    def tell(count: int) -> None:
-        nonlocal finished
-        finished += count
+    def tell(unplanned: int) -> None:
+        nonlocal finished, total
+        finished, total = finished + 1, total + unplanned
         done(finished, total)
 
     with Workers() as workers:
         for way in ways:
             try:
-                measured[way.name], rates[way.name] = _measure(workers, recipe, way, seeds, steps, tell)
+                found = _measure(workers, recipe, way, seeds, steps, tell)
             except RunError as error:
                 notes.append(f"{way.name} is left out: {error.what}")
                 say(notes[-1])
+                continue
+            measured[way.name], rates[way.name] = found.results, found.rate
+            if found.at_edge:
+                at_edge.append(f"{way.name} ({found.rate:g})")
     _drop_unlike(measured, notes)
     if not measured:
         raise RunError("no way to adapt could be run: " + "; ".join(notes), where="pilot")
-    notes += _edges(ways, rates, measured) + _no_better_than_the_commonest(measured)
+    if at_edge:
+        notes.append(f"the best learning rate lay at the edge of those tried: {', '.join(at_edge)}")
+    notes += _no_better_than_the_commonest(measured)
     return _judge(recipe, ways, measured, rates, notes, seeds, steps)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Results of all seeds at the way's best learning rate, and whether none beyond it was tried."""
+
+    results: list[Result]
+    rate: float | None = None
+    at_edge: bool = False
 
 
 def _measure(
     workers: Workers, recipe: Recipe, way: Way, seeds: int, steps: int, tell: Callable[[int], None]
-) -> tuple[list[Result], float | None]:
-    """Results of all seeds at the way's best learning rate, and that rate."""
+) -> _Measured:
+    """Run a way. Where its best learning rate is the lowest or the highest, one more is tried beyond that, so that a
+    rule of thumb that is off by its own stride handicaps nobody."""
 
-    def trial(seed: int, rate: float | None) -> Result:
+    def trial(seed: int, rate: float | None, planned: bool = True) -> Result:
         result = Result(**workers.run(_recipe(recipe, way, rate), seed, steps if way.trains else 0, way.shots))
-        tell(1)
+        tell(0 if planned else 1)
         return result
 
     first = recipe.train.seed
     if not way.trains:  # without anything random, one seed says all
-        return [trial(first + i, None) for i in range(seeds if way.shots else 1)], None
+        return _Measured([trial(first + i, None) for i in range(seeds if way.shots else 1)])
     tried = {rate: trial(first, rate) for rate in way.rates}
-    rate = min(tried, key=lambda each: tried[each].training_loss or float("inf"))
-    return [tried[rate], *(trial(first + i, rate) for i in range(1, seeds))], rate
+    rate = _best(tried)
+    if (beyond := _beyond(rate, tried)) is not None:
+        tried[beyond] = trial(first, beyond, planned=False)
+        rate = _best(tried)
+    results = [tried[rate], *(trial(first + i, rate) for i in range(1, seeds))]
+    return _Measured(results, rate, at_edge=_beyond(rate, tried) is not None)
+
+
+def _best(tried: dict[float, Result]) -> float:
+    return min(tried, key=lambda rate: tried[rate].training_loss or float("inf"))
+
+
+def _beyond(rate: float, tried: dict[float, Result]) -> float | None:
+    """The rate one stride on where this one is at an edge of those tried, else None."""
+    if rate == max(tried):
+        return _digit(rate * STRIDE)
+    return _digit(rate / STRIDE) if rate == min(tried) else None
 
 
 def _recipe(recipe: Recipe, way: Way, rate: float | None) -> Recipe:
@@ -172,15 +210,6 @@ def _drop_unlike(measured: dict[str, list[Result]], notes: list[str]) -> None:
     elif few and all(result.shots == 0 for result in few):
         del measured["few-shot"]
         notes.append("few-shot is left out: the model's longest length has no room for a demonstration")
-
-
-def _edges(ways: list[Way], rates: dict[str, float | None], measured: dict[str, list[Result]]) -> list[str]:
-    edge = [
-        f"{way.name} ({rates[way.name]:g})"
-        for way in ways
-        if way.name in measured and rates[way.name] in (way.rates[:1] + way.rates[-1:])
-    ]
-    return [f"the best learning rate lay at the edge of those tried: {', '.join(edge)}"] if edge else []
 
 
 def _no_better_than_the_commonest(measured: dict[str, list[Result]]) -> list[str]:

@@ -59,12 +59,14 @@ def run_trial(recipe: Recipe, seed: int, steps: int, shots: int) -> dict[str, An
     set_seed(seed)
     engine, rows = open_engine(recipe, seed)
     seconds, losses = _train(engine, rows.prepared.train, recipe, seed, steps)
-    scored, mean_shots = held_out(rows), 0.0
+    scored, labels = held_out(rows), labels_of(rows)
+    asked, mean_shots = _examples(rows, scored), 0.0
+    answers = [_answer(example) for example in asked]
     if shots:
-        scored, mean_shots = with_demonstrations(scored, _demonstrations(recipe, shots, seed), rows, recipe)
+        demonstrations = _demonstrations(recipe, shots, seed)
+        scored, asked, mean_shots = with_demonstrations(scored, asked, demonstrations, labels, rows, recipe)
     logps = [float(each.sum()) for each in engine.scores(scored)]
-    labels = labels_of(rows)
-    hits = [] if shots or not labels else _hits(engine, _examples(rows, scored), labels, rows, recipe)
+    hits = _hits(engine, asked, answers, labels, rows, recipe) if labels else []
     last = losses[-max(1, len(losses) // 4) :]
     return asdict(
         Result(
@@ -72,7 +74,7 @@ def run_trial(recipe: Recipe, seed: int, steps: int, shots: int) -> dict[str, An
             targets=[row.target_count for row in scored],
             bytes=target_bytes(scored, rows.renderer.tokenizer),
             hits=hits,
-            commonest=_commonest(rows, scored) if hits else None,
+            commonest=max(map(answers.count, answers)) / len(answers) if hits else None,
             trained=sum(p.numel() for p in engine.trainable.values()) if steps else 0,
             seconds=seconds,
             peak_bytes=peak_memory(engine.device),
@@ -106,18 +108,26 @@ def labels_of(rows: Rows) -> list[str]:
 
 
 def with_demonstrations(
-    scored: Sequence[Row], demonstrations: Sequence[Example], rows: Rows, recipe: Recipe
-) -> tuple[list[Row], float]:
-    """Each row behind as many demonstrations as leave it whole, and how many that were on average."""
-    found, used = [], 0
-    for row, example in zip(scored, _examples(rows, scored), strict=True):
+    scored: Sequence[Row],
+    asked: Sequence[Example],
+    demonstrations: Sequence[Example],
+    labels: Sequence[str],
+    rows: Rows,
+    recipe: Recipe,
+) -> tuple[list[Row], list[Example], float]:
+    """Each row, and the example that it is of, behind as many demonstrations as leave it whole with any of the labels
+    for its answer; and how many that were on average."""
+    longer_rows, longer_examples, used = [], [], 0
+    for row, example in zip(scored, asked, strict=True):
         for count in range(len(demonstrations), 0, -1):
-            longer = _one(_after(example, demonstrations[:count]), rows, recipe)
-            if longer is not None and len(longer) <= rows.max_length:
-                row, used = longer, used + count
+            longer = _after(example, demonstrations[:count])
+            made = [_one(each, rows, recipe) for each in (longer, *(_answered(longer, label) for label in labels))]
+            if made[0] is not None and all(one is not None and len(one) <= rows.max_length for one in made):
+                row, example, used = made[0], longer, used + count
                 break
-        found.append(row)
-    return found, used / max(1, len(found))
+        longer_rows.append(row)
+        longer_examples.append(example)
+    return longer_rows, longer_examples, used / max(1, len(scored))
 
 
 def _train(engine: Engine, rows: Sequence[Row], recipe: Recipe, seed: int, steps: int) -> tuple[float, list[float]]:
@@ -131,21 +141,22 @@ def _train(engine: Engine, rows: Sequence[Row], recipe: Recipe, seed: int, steps
     return time.perf_counter() - began, losses
 
 
-def _hits(engine: Engine, examples: Sequence[Example], labels: list[str], rows: Rows, recipe: Recipe) -> list[int]:
+def _hits(
+    engine: Engine,
+    asked: Sequence[Example],
+    answers: Sequence[str | None],
+    labels: list[str],
+    rows: Rows,
+    recipe: Recipe,
+) -> list[int]:
     """Whether the label with the highest log-probability (its tokens and the end of the turn, not divided by their
-    number) is the row's own. Rows of one prompt lie side by side in the trie."""
-    asked = [_one(_answered(example, label), rows, recipe) for example in examples for label in labels]
-    whole = [row if row is not None and len(row) <= rows.max_length else None for row in asked]
+    number) is the row's own answer. Rows of one prompt lie side by side in the trie."""
+    made = [_one(_answered(example, label), rows, recipe) for example in asked for label in labels]
+    whole = [row if row is not None and len(row) <= rows.max_length else None for row in made]
     scores = iter(engine.scores([row for row in whole if row is not None]))
     sums = [float(next(scores).sum()) if row is not None else -float("inf") for row in whole]
-    best = np.array(sums).reshape(len(examples), len(labels)).argmax(1)
-    return [int(labels[b] == _answer(example)) for b, example in zip(best, examples, strict=True)]
-
-
-def _commonest(rows: Rows, scored: Sequence[Row]) -> float:
-    """What always giving the commonest answer would score."""
-    answers = [_answer(example) for example in _examples(rows, scored)]
-    return max(answers.count(answer) for answer in set(answers)) / len(answers)
+    best = np.array(sums).reshape(len(asked), len(labels)).argmax(1)
+    return [int(labels[b] == answer) for b, answer in zip(best, answers, strict=True)]
 
 
 def _examples(rows: Rows, scored: Sequence[Row]) -> list[Example]:

@@ -9,7 +9,22 @@ import warnings
 
 import typer
 
-from whet.cli import advise, chat, export, generate, merge, methods, preflight, recipe, runs, selftest, tokens, train
+from whet.cli import (
+    advise,
+    chat,
+    data,
+    evaluate,
+    export,
+    generate,
+    merge,
+    methods,
+    preflight,
+    recipe,
+    runs,
+    selftest,
+    tokens,
+    train,
+)
 from whet.errors import WhetError
 
 app = typer.Typer(
@@ -24,7 +39,10 @@ app.command("advise")(advise.advise)
 app.command("preflight")(preflight.preflight)
 app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(evaluate.compare)
 app.command("export")(export.export)
+app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(tokens.app, name="tokens")
 app.command("methods")(methods.methods)

@@ -30,19 +30,23 @@ def methods(
     table = Table("method", "trains", "source", box=None, pad_edge=False)
     for name in ("parameters", "share", "merges", "quantized base", "packs", "private"):
         table.add_column(name, justify="right")
+    misfits: list[str] = []
     for kind, method in METHODS.items():
         settings = {"kind": kind, **({"token_indices": [0]} if kind == "trainable_tokens" else {})}
         try:
             _, counted = build(config, TypeAdapter(MethodPart).validate_python(settings), torch.float32)
             count, share = f"{counted.trained:,}", f"{counted.trained / counted.parameters:.2%}"
-        except WhetError as error:  # some look at numbers, which a model without memory has not
-            count, share = "not counted" if "meta tensors" in str(error) else "does not fit", ""
+        except WhetError as error:
+            count, share = "does not fit", ""
+            misfits.append(f"{kind} does not fit: {error.what}")
         facts = method.facts
         can = (facts.merges, facts.quantizes, facts.packs, facts.private)
         table.add_row(kind, facts.trains, facts.source, count, share, *("yes" if yes else "-" for yes in can))
     # A pipe has no width, and the 80 columns that rich takes it for would fold every cell.
     Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
     typer.echo(f"\nParameters with each method's defaults on {model}; trainable_tokens: of one token.")
+    for misfit in misfits:
+        typer.echo(misfit)
     typer.echo(
         "Choose by method=KIND; `whet recipe schema` lists the settings, `whet advise` measures what each is worth."
     )

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from whet.look.units import MISSING, count, duration, figure, size
 from whet.train import runs
-from whet.train.units import MISSING, count, duration, figure, size
 
 
 class _ListByDefault(TyperGroup):

@@ -59,7 +59,8 @@ def page(all_figures: Sequence[Figures], under: str) -> str:
     """The report as one HTML file with everything in it."""
     from jinja2 import Environment, StrictUndefined
 
-    css = files("whet.train.report").joinpath("report.css").read_text(encoding="utf-8")
+    from whet.look import css
+
     text = files(__package__).joinpath("tokens_page.html.j2").read_text(encoding="utf-8")
     header, rows = table_of(all_figures)
     best = max(all_figures, key=lambda figures: figures.bytes / max(1, figures.tokens))
@@ -67,7 +68,7 @@ def page(all_figures: Sequence[Figures], under: str) -> str:
         Environment(autoescape=True, undefined=StrictUndefined)
         .from_string(text)
         .render(
-            css=css, header=header, rows=rows, all=all_figures, notices=notices_of(all_figures), under=under,
+            css=css(), header=header, rows=rows, all=all_figures, notices=notices_of(all_figures), under=under,
             headline=f"{best.name}: {best.bytes / max(1, best.tokens):.2f} bytes a token",
         )
     )  # fmt: skip

@@ -12,6 +12,9 @@ from whet.errors import MissingExtra, RecipeError, RowError, did_you_mean
 QUICKSTART = "quickstart"
 """Names the rows in the package, where no file or folder is called so."""
 
+ACCOUNTS = (".rejects.jsonl", ".ledger.json")
+"""What curation writes beside its rows, and no reader of a folder takes for rows."""
+
 _ABOUT_THE_DATA = {"readme", "license", "licence", "notice", "changelog", "source"}
 
 
@@ -33,24 +36,20 @@ def tables(path: str, split: str) -> list[tuple[str, list[Record]]]:
     """
     if path.startswith("hub:"):
         return [(path, _hub(path, split))]
-    return [(label, records(file, label)) for label, file in files_of(path)]
-
-
-def files_of(path: str) -> list[tuple[str, Path]]:
-    """The files that a path stands for, each with its label: itself, or what a folder holds, in order of name. Raises
-    RowError."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", path)
     if scheme:
         raise RowError(
             f"{scheme[0]} is not read yet", where=path, do="copy the file here, or give hub:NAME for a hub dataset"
         )
     try:
-        return _files(path)
+        files = files_of(path)
     except OSError as error:
         raise RowError(f"cannot be read: {error.strerror}", where=path) from error
+    return [(label, records(file, label)) for label, file in files]
 
 
-def _files(path: str) -> list[tuple[str, Path]]:
+def files_of(path: str) -> list[tuple[str, Path]]:
+    """The files that a path stands for, with their labels: itself, or what a folder holds, in order of name."""
     root = Path(path).expanduser()
     if not _exists(root):
         if path == QUICKSTART:
@@ -58,7 +57,10 @@ def _files(path: str) -> list[tuple[str, Path]]:
         raise _missing(path, root)
     if not root.is_dir():
         return [(path, root)]
-    inside = sorted(file for file in root.rglob("*") if file.is_file() and not _hidden(file.relative_to(root)))
+    inside = sorted(
+        file for file in root.rglob("*")
+        if file.is_file() and not _hidden(file.relative_to(root)) and not file.name.endswith(ACCOUNTS)
+    )  # fmt: skip
     known = [file for file in inside if format_of(file) in READERS]
     # Beside tables, a .txt is a note about them; a folder of .txt alone is a corpus, but for its licence and the like.
     found = [file for file in known if format_of(file) != ".txt"] or [

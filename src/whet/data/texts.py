@@ -104,8 +104,12 @@ def _sampled(path: str, seed: int) -> Iterator[Record]:
 
 
 def _rows(path: str) -> Iterator[Record]:
-    if path.startswith("hub:"):
+    if path.startswith("hub:") or "://" in path:
         yield from (record for _, records in tables(path, "train") for record in records)
         return
-    for label, file in files_of(path):
+    try:
+        files = files_of(path)
+    except OSError as error:
+        raise RowError(f"cannot be read: {error.strerror}", where=path) from error
+    for label, file in files:
         yield from stream(file, label)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import torch
 
 from whet.errors import RecipeError
 from whet.methods import on_peft
@@ -68,9 +71,25 @@ def norms(model: Any) -> list[str]:
 IA3 = on_peft.method(Facts("a factor for each key, value and inner unit", "arXiv 2205.05638", merges=True), _ia3)
 VERA = on_peft.method(Facts("two vectors around frozen random matrices", "arXiv 2310.11454", merges=True), _vera)
 OFT = on_peft.method(Facts("rotations of the weights, in blocks", "arXiv 2306.07280", merges=True), _oft)
-BOFT = on_peft.method(
+_BOFT = on_peft.method(
     Facts("rotations as butterflies of small blocks", "arXiv 2311.06243", merges=True, quantizes=False), _boft
 )
+
+
+def _put_on_boft(model: Any, part: BOFTPart, given: Given) -> Any:
+    """peft writes a permutation's ones in number by number: seconds a model, and nothing that can be done on one
+    without memory, whose parameters are only to be counted. Rows of the identity are the same matrix."""
+    from peft.tuners.boft.layer import BOFTLayer
+
+    written = BOFTLayer.perm2mat
+    BOFTLayer.perm2mat = lambda self, indices: torch.eye(len(indices))[indices]
+    try:
+        return _BOFT.apply(model, part, given)
+    finally:
+        BOFTLayer.perm2mat = written
+
+
+BOFT = replace(_BOFT, apply=_put_on_boft)
 LN_TUNING = on_peft.method(
     Facts("the normalisation layers", "arXiv 2312.11420", merges=True, private=True), _ln_tuning, norms=True
 )

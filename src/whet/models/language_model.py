@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -15,6 +16,13 @@ from whet.models.virtual import embeddings, is_prefix, keys_and_values, under_ro
 from whet.tokens.pack import Pack
 
 Path = Literal["trie", "padded", "logits"]
+
+
+def checkpoint_layers(model: Any, **settings: Any) -> None:
+    """Compute layers again in backward instead of keeping what they make. `settings` are of torch's `checkpoint`."""
+    # transformers 5.23 has a new name for it, and warns of the only one that 5.5 knows.
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **settings})
 
 
 class LanguageModel(nn.Module):

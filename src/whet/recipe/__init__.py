@@ -5,6 +5,7 @@ one. Every field has a default but `data`.
 
     tree.py     the recipe and its parts          methods.py   the part `method`, a class a kind
     load.py     from YAML and words to a recipe   schema.py    every key, for people to read
+    part.py     the parent of all parts           faults.py    what is said of a wrong setting
 """
 
 from __future__ import annotations

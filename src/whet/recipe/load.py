@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from whet.errors import RecipeError, did_you_mean
-from whet.recipe.schema import parts_in
+from whet.errors import RecipeError
+from whet.recipe.faults import fault
 from whet.recipe.tree import Recipe
 
 
@@ -20,9 +20,9 @@ def load_recipe(path: str | Path | None = None, overrides: list[str] | tuple[str
     """
     tree: dict[str, Any] = {}
     if path is not None:
-        tree = _read_yaml(Path(path))
+        tree = read_yaml(Path(path))
     for word in overrides:
-        _set(tree, word)
+        set_word(tree, word)
     return check_recipe(tree, where=str(path) if path else "command line")
 
 
@@ -34,18 +34,7 @@ def check_recipe(tree: dict[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        key, known = _place(first["loc"])
-        if first["type"] == "extra_forbidden":
-            name = str(first["loc"][-1])
-            raise RecipeError(
-                f"unknown key `{key}`.{did_you_mean(name, known)}{more}",
-                where=where,
-                do=f"known there: {', '.join(known)}",
-            ) from None
-        said = f"`{key}`: {_plain(first)}; found {first.get('input')!r}" if key else _plain(first)
-        raise RecipeError(f"{said}{more}", where=where, do="`whet recipe schema` lists every key") from None
+        raise fault(error, Recipe, where) from None
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -53,7 +42,7 @@ def recipe_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.safe_load(text)
@@ -86,7 +75,7 @@ def _check_doubles(node: yaml.Node | None, path: Path) -> None:
         _check_doubles(item, path)
 
 
-def _set(tree: dict[str, Any], word: str) -> None:
+def set_word(tree: dict[str, Any], word: str) -> None:
     """Put `a.b=value` into the tree; the value is read as YAML."""
     key, equals, value = word.partition("=")
     if not equals or not key:
@@ -116,38 +105,3 @@ def _set(tree: dict[str, Any], word: str) -> None:
         tree[parent] = below
         tree = below
     tree[last] = parsed
-
-
-def _place(location: tuple[int | str, ...]) -> tuple[str, list[str]]:
-    """A dotted key and the names known beside it, from pydantic's location of a fault.
-
-    Pydantic's location also names the branches of unions (`lora`, `constrained-float`); those are not keys.
-    """
-    part: type[BaseModel] = Recipe
-    below: list[type[BaseModel]] = []
-    words: list[str] = []
-    for index, step in enumerate(location):
-        named = [p for p in below if "kind" in p.model_fields and p.model_fields["kind"].default == step]
-        if named:
-            part, below = named[0], []
-        elif isinstance(step, int):
-            words.append(str(step))
-        else:
-            if len(below) == 1:
-                part, below = below[0], []
-            if step in part.model_fields:
-                below = parts_in(part.model_fields[step].annotation)
-                words.append(step)
-            elif index == len(location) - 1 and "-" not in step and "[" not in step and step not in ("str", "int"):
-                words.append(step)
-    return ".".join(words), list(part.model_fields)
-
-
-def _plain(fault: Any) -> str:
-    """Pydantic's message in words that need no knowledge of pydantic."""
-    if fault["type"] in ("model_type", "model_attributes_type"):
-        return "must be keys and values, or the short form"
-    if fault["type"] == "union_tag_invalid":
-        known = fault["ctx"]["expected_tags"].replace("'", "")
-        return f"kind must be one of {known}.{did_you_mean(str(fault['ctx']['tag']), known.split(', '))}"
-    return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
+from whet.recipe.faults import parts_in
 from whet.recipe.tree import Recipe
 
 
@@ -52,10 +53,3 @@ def _kind_of(annotation: Any) -> str:
         return f"{get_origin(annotation).__name__} of {_kind_of(get_args(annotation)[-1])}"
     words = {str: "text", int: "whole number", float: "number", bool: "true | false", type(None): "null"}
     return words.get(annotation, str(annotation))
-
-
-def parts_in(annotation: Any) -> list[type[BaseModel]]:
-    """The parts that a field's type is made of: itself, its items, or the branches of a union."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [part for inner in get_args(annotation) for part in parts_in(inner)]

@@ -23,8 +23,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from whet.look.units import MISSING, count, duration, figure, scientific, size
 from whet.train.runs import verdict
-from whet.train.units import MISSING, count, duration, figure, scientific, size
 
 QUIET_SECONDS = 30.0
 """In a log, a line comes at every tenth of the run, or after so many seconds without one."""

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from whet.errors import RunError, did_you_mean
-from whet.train.units import figure
+from whet.look.units import figure
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from accelerate.utils import set_seed
 from whet.data import read, split
 from whet.errors import ModelError, RecipeError
 from whet.methods import METHODS, Given
-from whet.models.language_model import LanguageModel
+from whet.models.language_model import LanguageModel, checkpoint_layers
 from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer
 from whet.models.probe import probe
 from whet.models.virtual import is_prefix
@@ -119,7 +119,7 @@ def start(
                 where="train.gradient_checkpointing",
                 do="leave it out, or take method=lora",
             )
-        adapted.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_layers(adapted)
     compute = weights if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
     language_model = LanguageModel(adapted, probed.path)
     engine = Engine(language_model, recipe.objective, recipe.train, accelerator, compute, warn, recipe.method)

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from whet.errors import RecipeError, RunError
 from whet.methods import METHODS, Given
 from whet.models.export.formats import export
+from whet.models.load import load
 from whet.recipe import check_recipe, recipe_yaml
 
 IDS_1L = torch.tensor([[0, 9, 20, 31, 44, 5]])
@@ -94,6 +95,32 @@ def test_peft_loads_an_adapter_on_its_base(lora_run: Path, model_folder: Path) -
     assert torch.equal(logits(PeftModel.from_pretrained(again, done.folder)), expected)
     assert AutoTokenizer.from_pretrained(done.folder)("the cat").input_ids
     assert f"from_pretrained('{model_folder}')" in done.next
+
+
+def test_the_line_for_peft_resizes_a_base_without_the_new_tokens(
+    model_folder: Path, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    new = ["<finding>", "HbA1c"]
+    tree = {"model": {"name": str(model_folder), "dtype": "float32", "new_tokens": new}, "data": "a.jsonl"}
+    recipe = check_recipe(tree, "test")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(recipe_yaml(recipe))
+    base = load(recipe.model)
+    ids = tuple(base.tokenizer.convert_tokens_to_ids(new))
+    adapted = METHODS["lora"].apply(base.model, recipe.method, Given(base.tokenizer, new_token_ids=ids))
+    METHODS["lora"].save(adapted, run / "adapter")
+    base.tokenizer.save_pretrained(run / "adapter")
+    with torch.no_grad():
+        expected = adapted.eval()(torch.tensor([[9, 20, *ids]])).logits
+
+    done = export(run, to="peft")
+    told: dict[str, Any] = {"PeftModel": PeftModel, "AutoModelForCausalLM": AutoModelForCausalLM}
+    exec(done.next, told)
+    with torch.no_grad():
+        found = told["model"](torch.tensor([[9, 20, *ids]])).logits
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert "resize it to" in done.notes[-1]
 
 
 def test_a_prefix_can_go_to_peft_and_nowhere_else(

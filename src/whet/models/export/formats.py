@@ -70,7 +70,7 @@ def export(
             work.notes.append(f"trained on an {source.part.quantize} base; what is exported stands on the whole one")
         del opened
         _write(work, to, merge, dtype or "auto", gguf_type or "f16")
-    return Exported(folder, _next(source, to, merge, folder), gate.checks, work.notes)
+    return Exported(folder, _next(source, to, merge, folder, reference.vocabulary), gate.checks, work.notes)
 
 
 def _write(work: Work, to: Target, merge: bool, dtype: DType, gguf_type: GGUFType) -> None:
@@ -87,12 +87,12 @@ def _write(work: Work, to: Target, merge: bool, dtype: DType, gguf_type: GGUFTyp
         hf.write_model(work, dtype)
 
 
-def _next(source: Source, to: Target, merge: bool, folder: Path) -> str:
-    """What to run now."""
+def _next(source: Source, to: Target, merge: bool, folder: Path, embeddings: int) -> str:
+    """What to run now. `embeddings` are the run's rows of them."""
     if to == "hf":
         return f"whet chat {folder}"
     if to == "peft":
-        return hf.load_adapter_code(source, folder)
+        return hf.load_adapter_code(source, folder, embeddings)
     if to == "vllm":
         return f"vllm serve {folder}" if merge else hf.serve_adapter_command(source, folder)
     return llama_cpp.next_command(to, source, folder)

@@ -65,11 +65,21 @@ def write_adapter(work: Work) -> None:
     gates.check_stops(work.gate, work.reference.stop_ids, Renderer(tokenizer).stop_ids, tokenizer)
     gates.check_vocabulary(work.gate, work.reference, embeddings, len(tokenizer))
     gates.check_answers(work.gate, work.reference, model, tokenizer, "float32")
+    if embeddings > _vocabulary(source):
+        work.notes.append(
+            f"the base has no rows for the new tokens: resize it to {embeddings:,} before the adapter is put on"
+        )
 
 
-def load_adapter_code(source: Source, folder: Path) -> str:
-    """A line of Python that loads an exported adapter."""
-    return f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({_base(source)!r}), {str(folder)!r})"
+def load_adapter_code(source: Source, folder: Path, embeddings: int) -> str:
+    """A line of Python that loads an exported adapter on its base; `embeddings` are the rows it was trained with."""
+    base = f"AutoModelForCausalLM.from_pretrained({_base(source)!r})"
+    if embeddings <= _vocabulary(source):
+        return f"PeftModel.from_pretrained({base}, {str(folder)!r})"
+    return (
+        f"base = {base}; base.resize_token_embeddings({embeddings}); "
+        f"model = PeftModel.from_pretrained(base, {str(folder)!r})"
+    )
 
 
 def serve_adapter_command(source: Source, folder: Path) -> str:
@@ -88,6 +98,11 @@ def _base(source: Source) -> str:
     """What others load the base by: a name on the hub, or a folder."""
     folder = find(source.part, weights=False)
     return source.part.name if "snapshots" in folder.parts else str(folder)
+
+
+def _vocabulary(source: Source) -> int:
+    """Rows of embeddings that the base's files have."""
+    return int(load_config(source.part).get_text_config().vocab_size)
 
 
 def _dtype(dtype: DType, source: Source) -> torch.dtype:

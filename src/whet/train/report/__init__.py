@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 
 from whet.errors import StorageError
+from whet.look import css
 from whet.train.report.content import headline, ledger, notices, samples, subtitle, tiles
 from whet.train.report.plots import plots_of
 from whet.train.runs import read_run
@@ -28,7 +29,7 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder)
     page = _template().render(
         name=folder.resolve().name,
-        css=files(__package__).joinpath("report.css").read_text(encoding="utf-8"),
+        css=css(),
         status=run.status,
         headline=headline(run),
         subtitle=subtitle(run),

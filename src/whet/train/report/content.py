@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from whet.look.units import MISSING, count, duration, figure, size
 from whet.train.runs import RunFolder, verdict
-from whet.train.units import MISSING, count, duration, figure, size
 
 _LOSSES = ("cut", "dropped", "nothing_to_learn", "duplicated", "unlike_serving")
 

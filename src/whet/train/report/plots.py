@@ -1,78 +1,20 @@
-"""The plots of a run as inline SVG that takes its colours, and its type, from the page around it.
-
-matplotlib draws with stand-in colours; `inline` swaps them for the page's CSS variables, so that one drawing serves
-light and dark. Nothing of pyplot is used: no global state, no display.
-"""
+"""The plots of a run: loss, learning rate, gradient norm, throughput."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from whet.look.plots import HELD_OUT, NARROW, RAW, SURFACE, TRAIN, WIDE, Plot, drawn
+from whet.look.units import figure, scientific
 from whet.train.runs import RunFolder
-from whet.train.units import figure, scientific
 
 MAX_POINTS = 1000
 """A longer curve is drawn as the means of so many stretches: the page stays small, the curve looks the same."""
-WIDE, NARROW = (13.4, 4.2), (4.2, 2.8)  # inches; at 72 units an inch, one unit is about one pixel of the page
-
-_COLOURS = {  # what matplotlib is told -> what the page is told
-    "#010101": "var(--ink)",
-    "#020202": "var(--muted)",
-    "#030303": "var(--hairline)",
-    "#040404": "var(--train)",
-    "#050505": "var(--train-raw)",
-    "#060606": "var(--held-out)",
-    "#070707": "var(--surface)",
-}
-INK, MUTED, HAIRLINE, TRAIN, RAW, HELD_OUT, SURFACE = _COLOURS
-STYLE = {
-    "svg.fonttype": "none",  # text stays text: it takes the page's font and can be searched
-    "path.simplify": False,
-    "font.size": 11,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "text.color": MUTED,
-    "axes.edgecolor": HAIRLINE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.linewidth": 1,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": HAIRLINE,
-    "grid.linewidth": 1,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.major.pad": 7,
-    "ytick.major.pad": 7,
-    "lines.solid_capstyle": "round",
-}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot of the page. `drawings` are (CSS class, SVG): the same plot for a wide and for a narrow page, or one
-    for both. `alt` says in words what is seen."""
-
-    title: str
-    alt: str
-    legend: list[tuple[str, str]]  # CSS class of the swatch, text
-    drawings: list[tuple[str, str]]
 
 
 def plots_of(run: RunFolder) -> list[Plot]:
@@ -180,31 +122,12 @@ def _from_to(steps: np.ndarray, values: np.ndarray, written: Callable[[float], s
 
 
 def _svg(name: str, inches: tuple[float, float], draw: Callable[[Any], None], written: Callable[[float], str]) -> str:
-    with rc_context({**STYLE, "svg.hashsalt": name}):
-        drawing = Figure(figsize=inches, layout="constrained")
-        axes = drawing.add_subplot()
+    def with_scales(axes: Any) -> None:
         draw(axes)
         axes.margins(x=0.015)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_formatter(lambda value, _: "0" if value == 0 else written(value))
         axes.set_xlabel("step", loc="right")
-        text = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        FigureCanvasSVG(drawing).print_svg(text, metadata=nothing)
-    return inline(text.getvalue(), name)
 
-
-def inline(svg: str, name: str) -> str:
-    """matplotlib's file as an element of a page: no prologue, no size but the viewBox, no style sheet of its own (it
-    would reach the whole page), its ids under `name`, the page's colours and font."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"(?=[^>]*viewBox)', r"\1", svg, count=2)
-    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
-    svg = re.sub(r" font-family: [^;\"]+;", "", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a pixel is enough
-    for stand_in, variable in _COLOURS.items():
-        svg = svg.replace(stand_in, variable)
-    return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1).strip()
+    return drawn(name, inches, with_scales)

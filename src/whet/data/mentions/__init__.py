@@ -1,0 +1,1 @@
+"""Which groups of people a text speaks of, and in what words."""

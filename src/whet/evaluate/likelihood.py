@@ -1,0 +1,106 @@
+"""Metrics of log-probabilities: perplexity and bits a byte of the rows' answers, and which option is likeliest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from whet.errors import RowError
+from whet.evaluate.measure import Measured, mean_of
+from whet.evaluate.metrics import labels
+from whet.evaluate.metrics.answers import normal
+from whet.evaluate.perplexity import score_rows
+from whet.evaluate.score import Scorer
+from whet.evaluate.subject import Subject, reference_of
+from whet.objectives.sft import rows_of
+from whet.recipe import SFTPart
+from whet.rows import Example, Row
+
+LIKELIHOOD = ("perplexity", "choice", "classify")
+Done = Callable[[int], None]
+
+
+def perplexity(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done) -> list[Measured]:
+    """Perplexity and bits a byte of what would be learnt from these rows: answers, or whole texts."""
+    rendered = rows_of(examples, subject.renderer, SFTPart())
+    flat = [row for rows in rendered for row in rows]
+    scored = iter(score_rows(scorer, flat, _target_bytes(flat, subject.tokenizer), done=done))
+    stats = np.zeros((len(examples), 3))
+    for number, rows in enumerate(rendered):
+        for found in (next(scored) for _ in rows):
+            stats[number] += (-found.nats, found.targets, found.bytes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_row = np.exp(np.minimum(stats[:, 0] / stats[:, 1], 700)), stats[:, 0] / math.log(2) / stats[:, 2]
+    return [
+        Measured("perplexity", stats, lambda sums, n: math.exp(min(sums[0] / sums[1], 700.0)), by_row[0], False),
+        Measured("bits_per_byte", stats, lambda sums, n: sums[0] / math.log(2) / sums[2], by_row[1], False),
+    ]
+
+
+def choice(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done) -> list[Measured]:
+    """Accuracy over the options that each row names: a column `options` (list of texts) beside prompt and answer, which
+    is one of them."""
+    options = []
+    for example in examples:
+        found = example.extra.get("options") or example.extra.get("choices")
+        if not isinstance(found, list) or len(found) < 2:
+            raise RowError("no `options`", where=example.place, do="give each row a list of at least two")
+        options.append([str(option) for option in found])
+    return _chosen("choice", subject, scorer, examples, options, done)
+
+
+def classify(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done) -> list[Measured]:
+    """Accuracy, macro-F1 and calibration over the labels that the rows' answers are: the likeliest of them counts."""
+    wanted = [str(reference_of(example)) for example in examples]
+    names = labels.label_names(wanted)
+    first = {normal(label): label for label in reversed(wanted)}  # spelled as it first appears
+    spelled = [first[name] for name in names]
+    return _chosen("classify", subject, scorer, examples, [spelled] * len(examples), done)
+
+
+def _chosen(
+    name: str, subject: Subject, scorer: Scorer, examples: Sequence[Example], options: list[list[str]], done: Done
+) -> list[Measured]:
+    rows: list[Row] = []
+    for example, several in zip(examples, options, strict=True):
+        asked = [_answered_by(example, option) for option in several]
+        rows += [row for found in rows_of(asked, subject.renderer, SFTPart()) for row in found[-1:]]
+    sums = iter(float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done))
+    chosen, probabilities, wanted = [], [], []
+    for example, several in zip(examples, options, strict=True):
+        logps = np.array([next(sums) for _ in several])
+        shifted = np.exp(logps - logps.max())
+        probabilities.append(shifted / shifted.sum())
+        chosen.append(int(logps.argmax()))
+        wanted.append(_place_of(reference_of(example), several, example))
+    found = [mean_of(name, [float(a == b) for a, b in zip(chosen, wanted, strict=True)])]
+    if name == "classify":
+        names = [normal(option) for option in options[0]]
+        found.append(labels.of_labels([names[n] for n in chosen], [names[n] for n in wanted], names))
+    return [*found, labels.calibration(probabilities, wanted)]
+
+
+def _answered_by(example: Example, answer: str) -> Example:
+    last = max(place for place, turn in enumerate(example.messages) if turn["role"] == "assistant")
+    turns: list[dict[str, Any]] = [*example.messages[:last], {"role": "assistant", "content": answer}]
+    context = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns[:-1]]
+    return replace(example, messages=[*context, turns[-1]])
+
+
+def _place_of(reference: Any, options: list[str], example: Example) -> int:
+    names = [normal(option) for option in options]
+    several = reference if isinstance(reference, list) else [reference]
+    for one in several:
+        if normal(str(one)) in names:
+            return names.index(normal(str(one)))
+    raise RowError(f"the answer {str(reference)[:60]!r} is none of the options", where=example.place)
+
+
+def _target_bytes(rows: Sequence[Row], tokenizer: Any) -> list[int]:
+    """Bytes of UTF-8 in the text of each row's targets, special tokens left out."""
+    texts = tokenizer.batch_decode([row.ids[1:][row.targets[1:]].tolist() for row in rows], skip_special_tokens=True)
+    return [len(text.encode()) for text in texts]

@@ -1,0 +1,171 @@
+"""An evaluation in files: evaluation.json (figures, settings, versions), rows.parquet (row by row), report.html."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jinja2 import Environment, StrictUndefined
+from pyarrow import parquet
+
+from whet.errors import StorageError
+from whet.evaluate.compare import Comparison
+from whet.evaluate.measure import Interval
+from whet.evaluate.plots import plots_of
+from whet.evaluate.run import Evaluation
+from whet.look import css
+from whet.look.units import duration, figure
+
+BEST = 4
+EXCERPT = 600
+Table = tuple[str, list[str], list[list[str]]]
+
+
+def write(evaluation: Evaluation, folder: Path, comparison: Comparison | None = None) -> Path:
+    """Write the files of an evaluation and return its page. They appear together. Raises StorageError."""
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        (beside / "evaluation.json").write_text(_json(evaluation, comparison), encoding="utf-8", errors="replace")
+        parquet.write_table(table(evaluation), beside / "rows.parquet")
+        (beside / "report.html").write_text(page(evaluation, comparison), encoding="utf-8", errors="replace")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(beside, folder)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise StorageError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
+    return folder / "report.html"
+
+
+def tree(evaluation: Evaluation) -> dict[str, Any]:
+    """As JSON has it."""
+    return {
+        "model": evaluation.model, "data": evaluation.data, "rows": evaluation.rows,
+        "figures": {name: found.plain() for name, found in evaluation.intervals.items()},
+        "notes": {one.name: one.notes for one in evaluation.measured if one.notes},
+        "slices": {
+            column: {value: {name: one.plain() for name, one in found.items()} for value, found in values.items()}
+            for column, values in evaluation.slices.items()
+        },
+        "settings": evaluation.settings, "seconds": round(evaluation.seconds, 3),
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("whet", "torch", "transformers")}},
+    }  # fmt: skip
+
+
+def table(evaluation: Evaluation) -> pa.Table:
+    """A row a row: its columns (what is no text as JSON), its answer, and what each metric says of it."""
+    columns: dict[str, Any] = {}
+    for name, values in evaluation.columns.items():
+        plain = all(isinstance(value, (str, bool, type(None))) for value in values)
+        columns[name] = values if plain else [json.dumps(value, ensure_ascii=False, default=str) for value in values]
+    columns |= {one.name: one.values_R for one in evaluation.measured}
+    return pa.table(columns)
+
+
+def figures_table(evaluation: Evaluation) -> Table:
+    """A line a figure."""
+    rows = [[name, figure(one.value), within(one)] for name, one in evaluation.intervals.items()]
+    return "Figures", ["metric", "", "95 % interval"], rows
+
+
+def difference_table(comparison: Comparison) -> Table:
+    """A line a metric: both sides, the difference, and what can be said of it."""
+    header = ["metric", comparison.a, comparison.b, "difference", "95 % interval", "p", "won / lost / tied", ""]
+    rows = [
+        [
+            one.name, figure(one.a), figure(one.b), f"{one.interval.value:+.3g}", within(one.interval),
+            f"{one.p:.2g}" + (f" (McNemar {one.mcnemar:.2g})" if one.mcnemar is not None else ""),
+            f"{one.won:,} / {one.lost:,} / {one.tied:,}", one.verdict,
+        ]
+        for one in comparison.differences
+    ]  # fmt: skip
+    return f"{comparison.b} against {comparison.a}", header, rows
+
+
+def within(interval: Interval) -> str:
+    """`0.41 to 0.47`."""
+    return f"{figure(interval.low)} to {figure(interval.high)}" if math.isfinite(interval.low) else ""
+
+
+def page(evaluation: Evaluation, comparison: Comparison | None = None) -> str:
+    """One page with everything in it: no script, no network. What people and models wrote is escaped."""
+    template = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
+    tables = [figures_table(evaluation)]
+    if comparison is not None:
+        tables.insert(0, difference_table(comparison))
+    tables += [_slice_table(column, values) for column, values in evaluation.slices.items()]
+    tables += _confusions(evaluation)
+    return Environment(autoescape=True, undefined=StrictUndefined).from_string(template).render(
+        css=css(), title=evaluation.model, data=evaluation.data, rows=f"{evaluation.rows:,}",
+        took=duration(evaluation.seconds), tables=tables, plots=plots_of(evaluation),
+        examples=examples(evaluation), notes=_notes(evaluation), comparison=comparison,
+    )  # fmt: skip
+
+
+def examples(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The worst and the best rows by the first metric that has a direction: (heading, (name, text) of each part)."""
+    judged = next((one for one in evaluation.measured if one.higher is not None), None)
+    if judged is None:
+        return []
+    values = np.where(np.isnan(judged.values_R), np.nan, judged.values_R * (1 if judged.higher else -1))
+    order = [int(n) for n in np.argsort(values, kind="stable") if not np.isnan(values[n])]
+    worst, best = order[:BEST], order[-BEST:][::-1] if len(order) >= 2 * BEST else []
+    return [
+        (f"{kind}: {judged.name} {figure(float(judged.values_R[n]))}", _parts(evaluation, n))
+        for kind, several in (("worst", worst), ("best", best)) for n in several
+    ]  # fmt: skip
+
+
+def _parts(evaluation: Evaluation, number: int) -> list[tuple[str, str]]:
+    names = [name for name in ("place", "prompt", "reference", "completion") if name in evaluation.columns]
+    texts = [(name, str(evaluation.columns[name][number])) for name in names]
+    return [(name, text if len(text) <= EXCERPT else text[:EXCERPT] + " …") for name, text in texts]
+
+
+def _slice_table(column: str, values: dict[str, dict[str, Interval]]) -> Table:
+    names = list(next(iter(values.values()), {}))
+    rows = [
+        [value, *(f"{figure(found[n].value)} ({within(found[n])})" for n in names)] for value, found in values.items()
+    ]
+    return f"By {column}", [column, *names], rows
+
+
+def _confusions(evaluation: Evaluation) -> list[Table]:
+    found = [one.notes for one in evaluation.measured if "confusion" in one.notes]
+    return [
+        ("Confusion: rows are what is right", ["", *notes["labels"]],
+         [[label, *map(str, line)] for label, line in zip(notes["labels"], notes["confusion"], strict=False)])
+        for notes in found
+    ]  # fmt: skip
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    signed = [f"{one.name}: {one.notes['signature']}" for one in evaluation.measured if "signature" in one.notes]
+    return [*evaluation.notes, *signed]
+
+
+def _json(evaluation: Evaluation, comparison: Comparison | None) -> str:
+    whole = tree(evaluation)
+    if comparison is not None:
+        whole["comparison"] = {
+            "against": comparison.a,
+            "differences": [
+                {k: v.plain() if isinstance(v, Interval) else v for k, v in vars(one).items()}
+                | {"verdict": one.verdict}
+                for one in comparison.differences
+            ],
+            "changed": comparison.changed,
+        }
+    plain: Callable[[Any], Any] = lambda value: value.item() if hasattr(value, "item") else str(value)  # noqa: E731
+    return json.dumps(whole, indent=1, ensure_ascii=False, default=plain)

@@ -1,0 +1,211 @@
+"""`evaluate`: a model, rows, metrics -> an Evaluation, with an interval on every figure."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whet.errors import RecipeError, RowError, did_you_mean
+from whet.evaluate import likelihood
+from whet.evaluate.measure import Interval, Measured, mean_of
+from whet.evaluate.metrics import METRICS
+from whet.evaluate.score import Scorer
+from whet.evaluate.subject import Subject, columns_of, open_subject, prompt_of, read_rows
+from whet.models.generate import sample
+from whet.models.load import Loaded
+from whet.recipe import DataPart
+from whet.rows import Example
+
+FEWEST = 5
+"""Rows of a slice that is reported."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of it. `measured` are the figures, `columns` the rows with what was answered, `slices` the figures over
+    the rows of each value of a column."""
+
+    model: str
+    data: str
+    measured: list[Measured]
+    intervals: dict[str, Interval]
+    slices: dict[str, dict[str, dict[str, Interval]]]
+    columns: dict[str, list[Any]]
+    settings: dict[str, Any]
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns["place"])
+
+    def __getitem__(self, name: str) -> float:
+        return self.intervals[name].value
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {found.value:.4g} ({found.low:.4g} to {found.high:.4g})" for name, found in self.intervals.items()
+        )
+
+
+def evaluate(
+    model: str | Loaded | Subject,
+    data: str | DataPart | Sequence[DataPart],
+    metrics: Sequence[str | Callable[..., Any]] = ("perplexity",),
+    *,
+    slices: Sequence[str] = (),
+    max_new_tokens: int = 256,
+    seed: int = 0,
+    batch_size: int = 16,
+    done: Callable[[str, int, int], None] = lambda what, rows, of: None,
+) -> Evaluation:
+    """Measure a run or any model on rows.
+
+    `metrics` are names (see METRICS and LIKELIHOOD), `FILE.py:FUNCTION`, or functions of your own, called with
+    `(completions, **columns)`. `slices` are columns of the rows. Answers are greedy. `done(what, rows, of)` is told of
+    progress. Raises RecipeError for a metric that does not exist, RowError for rows that a metric cannot use.
+    """
+    begin = time.perf_counter()
+    found = [_metric(metric) for metric in metrics]
+    subject = model if isinstance(model, Subject) else open_subject(model)
+    examples = read_rows(data, seed)
+    columns = columns_of(examples)
+    measured: list[Measured] = []
+    notes: list[str] = []
+    by_logps = [metric for metric in found if isinstance(metric, str)]
+    if by_logps:
+        scorer = Scorer(subject.model, len(subject.tokenizer))
+        notes += [scorer.note] if scorer.note else []
+        for name in by_logps:
+            measured += getattr(likelihood, name)(subject, scorer, examples, _counting(name, len(examples), done))
+    if len(by_logps) < len(found):
+        completions = answers(subject, examples, columns, max_new_tokens, batch_size, seed, done)
+        for metric in found:
+            if not isinstance(metric, str):
+                measured += metric(completions, columns)
+    intervals = {one.name: one.interval(seed) for one in measured}
+    settings = {"metrics": [_name(metric) for metric in metrics], "max_new_tokens": max_new_tokens, "seed": seed}
+    by_slice = {name: _sliced(name, columns, measured, seed) for name in slices}
+    seconds = time.perf_counter() - begin
+    return Evaluation(subject.name, _label(data), measured, intervals, by_slice, columns, settings, seconds, notes)
+
+
+def answers(
+    subject: Subject, examples: Sequence[Example], columns: dict[str, list[Any]], max_new_tokens: int, batch_size: int,
+    seed: int, done: Callable[[str, int, int], None] = lambda what, rows, of: None,
+) -> list[str]:  # fmt: skip
+    """A greedy answer for each row; also put into `columns` as `completion` and `stopped`."""
+    prompts = [subject.renderer.prompt(prompt_of(example), example.tools, example.place) for example in examples]
+    found = []
+    for at in range(0, len(prompts), 8 * batch_size):
+        found += sample(
+            subject.model, subject.tokenizer, prompts[at : at + 8 * batch_size], stop_ids=subject.renderer.stop_ids,
+            max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed,
+        )  # fmt: skip
+        done("answers", len(found), len(prompts))
+    columns["completion"] = [completion.text for completion in found]
+    columns["stopped"] = [completion.stopped for completion in found]
+    return columns["completion"]
+
+
+def _metric(metric: str | Callable[..., Any]) -> Any:
+    """The name of a likelihood metric as it is; else a function of (completions, columns)."""
+    if not isinstance(metric, str):
+        return _own(metric, getattr(metric, "__name__", "metric"))
+    if metric in likelihood.LIKELIHOOD:
+        return metric
+    if metric in METRICS:
+        return METRICS[metric]
+    path, _, name = metric.rpartition(":")
+    if path.endswith(".py"):
+        return _own(_loaded(Path(path), name), name)
+    known = [*likelihood.LIKELIHOOD, *METRICS]
+    raise RecipeError(
+        f"no metric {metric!r}.{did_you_mean(metric, known)}", where="metrics",
+        do=f"metrics are {', '.join(known)}, or one of your own: file.py:function",
+    )  # fmt: skip
+
+
+def _loaded(path: Path, name: str) -> Callable[..., Any]:
+    import runpy
+
+    try:
+        space = runpy.run_path(str(path))
+    except Exception as error:  # whatever the user's file does when it is run
+        raise RecipeError(f"{type(error).__name__}: {error}", where=str(path), do="correct the file") from error
+    if not callable(space.get(name)):
+        known = [key for key, value in space.items() if callable(value) and not key.startswith("_")]
+        raise RecipeError(f"no function {name!r}.{did_you_mean(name, known)}", where=str(path))
+    function: Callable[..., Any] = space[name]
+    return function
+
+
+def _own(function: Callable[..., Any], name: str) -> Callable[..., list[Measured]]:
+    """A metric of the user's: numbers a row, or a dict of such lists. An error in it is told with the row, found by
+    calling it once more for each row alone."""
+
+    def metric(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Measured]:
+        given = {key: values for key, values in columns.items() if key not in ("completion",)}
+        try:
+            found = function(completions, **given)
+        except Exception as error:
+            raise _blamed(function, name, completions, given, error) from error
+        lists = found if isinstance(found, dict) else {name: found}
+        for key, values in lists.items():
+            if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != len(completions):
+                raise RecipeError(f"metric {key!r} must give a number a row, {len(completions)} in all", where=name)
+        return [mean_of(key, [math.nan if v is None else float(v) for v in values]) for key, values in lists.items()]
+
+    return metric
+
+
+def _blamed(
+    function: Callable[..., Any], name: str, completions: Sequence[str], columns: dict[str, list[Any]], error: Exception
+) -> RowError:
+    for number, completion in enumerate(completions):
+        try:
+            function([completion], **{key: [values[number]] for key, values in columns.items()})
+        except Exception as alone:
+            return RowError(f"metric {name}: {type(alone).__name__}: {alone}", where=columns["place"][number])
+    return RowError(f"metric {name}: {type(error).__name__}: {error}", do="no row alone makes it fail")
+
+
+def _sliced(
+    name: str, columns: dict[str, list[Any]], measured: Sequence[Measured], seed: int
+) -> dict[str, dict[str, Interval]]:
+    if name not in columns:
+        raise RecipeError(f"no column {name!r}.{did_you_mean(name, columns)}", where="slices", do=", ".join(columns))
+    values = [str(value) for value in columns[name]]
+    found = {}
+    for value in sorted(set(values)):
+        rows = np.array([one == value for one in values])
+        if rows.sum() >= FEWEST:
+            found[value] = {one.name: one.interval(seed, rows) for one in measured}
+    return found
+
+
+def _counting(name: str, of: int, done: Callable[[str, int, int], None]) -> Callable[[int], None]:
+    so_far = 0
+
+    def count(rows: int) -> None:
+        nonlocal so_far
+        so_far += rows
+        done(name, min(so_far, of), of)
+
+    return count
+
+
+def _name(metric: str | Callable[..., Any]) -> str:
+    return metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+
+
+def _label(data: str | DataPart | Sequence[DataPart]) -> str:
+    if isinstance(data, str):
+        return data
+    return data.path if isinstance(data, DataPart) else ", ".join(part.path for part in data)

@@ -1,0 +1,82 @@
+"""What is evaluated on what: a model opened, rows read and rendered, each with its prompt and its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from whet.data import read
+from whet.errors import RowError
+from whet.models.load import Loaded
+from whet.models.saved import open_run
+from whet.recipe import DataPart
+from whet.rows import Example, Message
+from whet.tokens.template import Renderer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under its name, its tokenizer, and how rows become tokens."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    renderer: Renderer
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> Subject:
+        return cls(loaded.name, loaded.model, loaded.tokenizer, Renderer(loaded.tokenizer))
+
+
+def open_subject(run: str | Loaded, base: bool = False, dtype: torch.dtype = torch.float32) -> Subject:
+    """A run, a model's folder or name, opened for evaluation: in float32 unless asked otherwise, so that figures do not
+    hang on how a machine rounds. `base` is the model that the run started from. Raises as `open_run` does."""
+    if isinstance(run, Loaded):
+        return Subject.of(run)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Subject.of(open_run(run, base=base, device=device, dtype=dtype))
+
+
+def read_rows(data: str | DataPart | Sequence[DataPart], seed: int = 0) -> list[Example]:
+    """The rows to evaluate on, in the shapes that training reads."""
+    if isinstance(data, str):
+        data = DataPart(path=data)
+    return read([data] if isinstance(data, DataPart) else list(data), "sft", seed)
+
+
+def prompt_of(example: Example) -> list[Message]:
+    """The turns before the last answer. Raises RowError for running text, which asks nothing."""
+    last = [place for place, turn in enumerate(example.messages) if turn["role"] == "assistant"]
+    if not last or last[-1] == 0:
+        raise RowError(
+            "no prompt and answer here",
+            where=example.place,
+            do="these metrics need `prompt` and `completion`, or turns",
+        )
+    return example.messages[: last[-1]]
+
+
+def reference_of(example: Example) -> Any:
+    """The last answer; several where the row has a column `references`."""
+    several = example.extra.get("references")
+    if isinstance(several, list) and several:
+        return [str(text) for text in several]
+    last = [turn for turn in example.messages if turn["role"] == "assistant"][-1]
+    return str(last.get("content") or "")
+
+
+def columns_of(examples: Sequence[Example]) -> dict[str, list[Any]]:
+    """The rows' columns by name [rows], as metrics and slices take them: place, prompt, reference, group, and whatever
+    else the rows have; None where a row has none."""
+    columns: dict[str, list[Any]] = {"place": [example.place for example in examples]}
+    if all(example.shape == "conversation" for example in examples):
+        columns["prompt"] = [str(prompt_of(example)[-1].get("content") or "") for example in examples]
+        columns["reference"] = [reference_of(example) for example in examples]
+    names = dict.fromkeys(name for example in examples for name in example.extra)
+    columns |= {name: [example.extra.get(name) for example in examples] for name in names if name not in columns}
+    if any(example.group is not None for example in examples):
+        columns["group"] = [example.group for example in examples]
+    return columns
