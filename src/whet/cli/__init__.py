@@ -22,6 +22,7 @@ from whet.cli import (
     recipe,
     runs,
     selftest,
+    tokens,
     train,
 )
 from whet.errors import WhetError
@@ -43,6 +44,7 @@ app.command("compare")(evaluate.compare)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
+app.add_typer(tokens.app, name="tokens")
 app.command("methods")(methods.methods)
 app.command("merge")(merge.merge)
 app.command("selftest")(selftest.selftest)

@@ -28,7 +28,12 @@ def format_of(path: Path) -> str:
 
 
 def records(path: Path, label: str) -> list[Record]:
-    """Every row of one file. `label` is the path as the user wrote it; it begins each place.
+    """Every row of one file, as `stream` gives them."""
+    return list(stream(path, label))
+
+
+def stream(path: Path, label: str) -> Iterator[Record]:
+    """Row by row through one file. `label` is the path as the user wrote it; it begins each place.
 
     Raises RowError for a file that is unreadable, empty, of no known format, or broken.
     """
@@ -44,12 +49,14 @@ def records(path: Path, label: str) -> list[Record]:
             raise RowError("the file is empty", where=label)
         with path.open("rb") as raw:
             file: Any = gzip.GzipFile(fileobj=raw) if path.name.lower().endswith(".gz") else raw
-            found = list(READERS[ending](file, label))
+            found = False
+            for record in READERS[ending](file, label):
+                found = True
+                yield record
     except (OSError, EOFError, zlib.error) as error:
         raise RowError(f"cannot be read: {error}", where=label) from error
     if not found:
         raise RowError("no rows in this file", where=label)
-    return found
 
 
 def _json_lines(file: IO[bytes], label: str) -> Iterator[Record]:

@@ -80,6 +80,16 @@ def load_tokenizer(part: ModelPart) -> Any:
     return tokenizer
 
 
+def load_tokenizer_alone(folder: Path) -> Any:
+    """The tokenizer of a folder without a model: what `whet tokens train` writes. Raises ModelError."""
+    _check_transformers()
+    try:
+        with quietly():
+            return transformers.AutoTokenizer.from_pretrained(str(folder))
+    except Exception as error:  # as in `read_tokenizer`
+        raise ModelError(f"no tokenizer that can be read: {_line(error)}", where=str(folder)) from error
+
+
 def frozen_dtype(part: ModelPart, device: str | torch.device) -> torch.dtype:
     """What weights are loaded in that training does not change: the recipe's choice, or for `auto` bfloat16 where the
     device multiplies it in hardware, else float32.

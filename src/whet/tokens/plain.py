@@ -1,4 +1,4 @@
-"""The chat template of a model that has none of its own."""
+"""The chat templates that whet has itself: for a model without one, and for a tokenizer that it trains."""
 
 from __future__ import annotations
 
@@ -53,3 +53,33 @@ server which knows only that token stops there. Tools are listed under `### Tool
 `<tool_call>{"name": ..., "arguments": ...}</tool_call>` in the answer, its result a turn of `### Tool:`. What lies
 between `{% generation %}` and `{% endgeneration %}` is what is learnt (transformers' own markers).
 """
+
+CHATML_TEMPLATE = """\
+{%- if tools %}
+    {{- '<|im_start|>system\\nTools:\\n' }}
+    {%- for tool in tools %}
+        {{- tool | tojson + '\\n' }}
+    {%- endfor %}
+    {{- '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + '\\n' }}
+    {%- if message.role == 'assistant' %}
+        {%- generation %}
+        {{- message.content or '' }}
+        {%- for call in message.tool_calls or [] %}
+            {%- set call = call.function or call %}
+            {{- '<tool_call>' + {'name': call.name, 'arguments': call.arguments} | tojson + '</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>' }}
+        {%- endgeneration %}
+        {{- '\\n' }}
+    {%- else %}
+        {{- message.content + '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+"""ChatML, for a tokenizer that whet trains and that has its two tokens: `<|im_start|>ROLE`, a line break, the words,
+`<|im_end|>`, a line break. Tools and calls as in `PLAIN_TEMPLATE`."""

@@ -129,6 +129,17 @@ def test_special_tokens_that_the_tokenizer_adds(tiny_tokenizer: Callable[[], Any
     assert encoder(vocabulary)("the cat", True) == tokenizer("the cat").input_ids
 
 
+def test_a_tokenizer_that_whet_trains_has_a_form_of_llama_cpp() -> None:
+    from whet.tokens.train import train_tokenizer
+
+    for digits_alone, name in ((True, "smollm"), (False, "gpt-2")):
+        tokenizer = train_tokenizer(CORPUS, kind="bpe", vocab_size=290, digits_alone=digits_alone)
+        vocabulary = vocabulary_of(tokenizer, frozenset([0]), 290)
+        assert vocabulary.pre == name
+        for text in TEXTS[:6]:
+            assert encoder(vocabulary)(text, False) == tokenizer(text)["input_ids"]
+
+
 def test_what_llama_cpp_would_split_otherwise_is_refused(tiny_tokenizer: Callable[[], Any]) -> None:
     word = pre_tokenizers.Split(Regex(r"\w+"), "isolated")
     lower = by_bytes([pre_tokenizers.ByteLevel(add_prefix_space=False)])
@@ -139,7 +150,10 @@ def test_what_llama_cpp_would_split_otherwise_is_refused(tiny_tokenizer: Callabl
     pieces = ["<unk>", "a", "b", "c", "ab", "bc", "abc", *(f"<0x{byte:02X}>" for byte in range(256))]
     known = {piece: number for number, piece in enumerate(pieces)}
     few = Tokenizer(models.BPE(known, [("a", "b"), ("b", "c"), ("ab", "c")], unk_token="<unk>", byte_fallback=True))
+    taken_whole = by_bytes([pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    taken_whole.model.ignore_merges = True
     refused = {
+        r"words that are tokens are taken whole": taken_whole,
         r"a pre-tokenizer that splits by \['\\\\w\+'\]": by_bytes([word, LAST]),
         "the pre-tokenizer ByteLevel": by_bytes([pre_tokenizers.ByteLevel(add_prefix_space=True)]),
         "the pre-tokenizer Punctuation": by_bytes([pre_tokenizers.Punctuation(), LAST]),

@@ -160,14 +160,17 @@ def _stops(tokenizer: Any, stop_ids: frozenset[int]) -> list[int]:
 def _pre_of(tree: dict[str, Any]) -> str:
     """llama.cpp's name of how a byte-level tokenizer splits text into words.
 
-    Raises ModelError where it has none. NFC is let pass: llama.cpp leaves it out, and nearly all text is in it already.
+    Raises ModelError where it has none, or merges what this tokenizer takes whole. NFC is let pass: llama.cpp leaves it
+    out, and nearly all text is in it already.
     """
     normalizer = (tree["normalizer"] or {"type": "NFC"})["type"]
     if normalizer != "NFC":
         raise _unknown(f"the normalizer {normalizer}")
     found = _expressions(tree["pre_tokenizer"])
-    for name, (expressions, _) in PRE.items():
+    for name, (expressions, whole_words) in PRE.items():
         if found == expressions:
+            if tree["model"].get("ignore_merges") and not whole_words:
+                raise _unknown("words that are tokens are taken whole (ignore_merges)")
             return name
     raise _unknown(f"a pre-tokenizer that splits by {found}")
 
