@@ -164,7 +164,7 @@ def run_whet(folder: Path) -> None:
     from whet.cli.data import one_step
 
     (folder / "whet").mkdir(exist_ok=True)
-    one_step("duplicates", [f"{folder}/in/*.jsonl", f"{folder}/whet/out.jsonl"], None, True, False)
+    one_step("duplicates", [f"{folder}/in/*.jsonl", f"{folder}/whet/out.jsonl"], None, None, True, False)
 
 
 def xxhash64(text: str) -> int:
