@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "entrance": set(),
     "rows": set(),
-    "look": set(),
+    "look": {"errors"},
     "data": set(),
     "tokens": set(),
     "methods": set(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from whet.errors import RecipeError, RowError, StorageError
+from whet.errors import RecipeError, RowError
 
 if TYPE_CHECKING:
     from whet.rows import Row
@@ -156,8 +156,9 @@ def report(
         found = compare(tokenizers, texts)
     if html is not None:
         from whet.cli.tokens_page import page
+        from whet.look import write_whole
 
-        _write(html, page(found, f"{found[0].texts:,} texts, {found[0].bytes / 1e6:.2f} MB of {data}"))
+        write_whole(html, page(found, f"{found[0].texts:,} texts, {found[0].bytes / 1e6:.2f} MB of {data}"))
     if as_json:
         typer.echo(json.dumps([figures.tree() for figures in found], indent=1, ensure_ascii=False))
     else:
@@ -186,18 +187,6 @@ def _print(found: list[Figures]) -> None:
         console.print(Text(f"  longest:   {words_text(figures.longest[:5])}"), soft_wrap=True)
     for notice in notices_of(found):
         console.print(Text(f"! {notice}"), soft_wrap=True)
-
-
-def _write(path: Path, text: str) -> None:
-    import os
-
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise StorageError(f"cannot be written: {error.strerror}", where=str(path), do="name another") from None
 
 
 @app.command("show")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from whet.data.card.build import Card
 from whet.data.card.plots import plots_of
-from whet.errors import StorageError
-from whet.look import css
+from whet.look import css, write_whole
 from whet.look.units import count, size
 
 EXCERPT = 700
@@ -25,17 +23,7 @@ Table = tuple[str, list[str], list[list[str]]]
 def write(card: Card, stem: str) -> list[Path]:
     """`stem.html` and `stem.md`, whole or not at all. Raises StorageError."""
     contents = {f"{stem}.html": html(card), f"{stem}.md": markdown(card)}
-    paths = []
-    for name, text in contents.items():
-        path = Path(name)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            beside.write_text(text, encoding="utf-8", errors="replace")
-            os.replace(beside, path)
-        except OSError as error:
-            raise StorageError(f"cannot be written: {error.strerror or error}", where=name) from error
-        paths.append(path)
-    return paths
+    return [write_whole(Path(name), text) for name, text in contents.items()]
 
 
 def html(card: Card) -> str:

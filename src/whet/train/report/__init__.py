@@ -6,15 +6,13 @@ Everything that people or models wrote is escaped by the template.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from whet.errors import StorageError
-from whet.look import css
+from whet.look import css, write_whole
 from whet.train.report.content import headline, ledger, notices, samples, subtitle, tiles
 from whet.train.report.plots import plots_of
 from whet.train.runs import read_run
@@ -41,25 +39,10 @@ def write_report(folder: Path) -> Path:
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8", errors="replace"),
         versions=(run.summary or {}).get("versions", {}),
     )
-    return _write_whole(folder / "report.html", page)
+    return write_whole(folder / "report.html", page)
 
 
 @cache
 def _template() -> Template:
     text = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     return Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
-
-
-def _write_whole(path: Path, text: str) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # A model may write half a character (a lone surrogate), which UTF-8 has no bytes for.
-        beside.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"cannot be written: {reason}", where=str(path), do="free some space, or check who may write there"
-        ) from None
-    return path
