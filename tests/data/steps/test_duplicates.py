@@ -172,7 +172,7 @@ def test_a_near_copy_of_what_goes_by_meaning_stays_if_it_means_something_else() 
 
 
 def test_without_a_service_meaning_says_how_to_lend_one() -> None:
-    with pytest.raises(RecipeError, match=r"no service `embed` is lent\n  -> from Python: curate\(rows, steps, embed="):
+    with pytest.raises(RecipeError, match=r"no service `embed` is lent\n  -> give --embed MODEL; from Python, embed="):
         deduplicated([{"text": "a"}], meaning=0.9)
     with pytest.raises(WhetError, match=r"`embed` gave an array of \(1,\) for 2 texts"):
         curate([{"text": "a"}, {"text": "b"}], [{"duplicates": {"meaning": 0.9}}], embed=lambda texts: [1.0])

@@ -16,7 +16,7 @@ import orjson
 
 from whet.data.curation import engine, output
 from whet.data.curation.contract import Context, Decision, Made, RowStep, SetStep
-from whet.data.curation.ledger import EXAMPLES, Entry, Ledger, digest, excerpts
+from whet.data.curation.ledger import EXAMPLES, EXCERPT, Entry, Ledger, digest, excerpts
 from whet.data.curation.progress import Progress
 from whet.data.curation.settings import Curation, make_step, settings_of
 from whet.data.curation.source import read_files, read_rows
@@ -208,8 +208,10 @@ class _Run:
             keep = bool(decision.keep[index])
             after = spelled(orjson.loads(row) | decision.columns[index]) if keep and index in decision.columns else row
             if reason:
-                texts = joined(orjson.loads(row), self.context.columns)
-                self._tell(entry, place, [reason], texts[:400], detail or (excerpts(texts, None)[0] if keep else ""))
+                before = ""
+                if entry.reasons[reason] < EXAMPLES:  # no more are kept
+                    before = excerpts(joined(orjson.loads(row), self.context.columns), None)[0]
+                self._tell(entry, place, [reason], before, detail[:EXCERPT])
             if not keep:
                 entry.dropped += 1
                 entry.happened(index, "")
@@ -263,7 +265,7 @@ class _Run:
     def _tell(self, entry: Entry, place: str, reasons: list[str], before: str, after: str) -> None:
         entry.reasons.update(reasons)
         if before or after:
-            entry.example(place, reasons[0], *((before[:160], after[:160]) if len(before) > 170 else (before, after)))
+            entry.example(place, reasons[0], before, after)
 
     def _reject(self, place: str, step: str, reason: str, detail: str, row: str) -> None:
         head = orjson.dumps({"place": place, "step": step, "reason": reason, "detail": detail}).decode()
