@@ -291,8 +291,13 @@ class Maker:
         return self.choose.choice((", ", "\n", " ", ",\n", "\n, "))
 
     def postcode(self) -> str:
-        letter = lambda: self.choose.choice("ABCDEGHJLNPRSTUW")  # noqa: E731
-        return f"{letter()}{letter()}{self.choose.randint(1, 20)} {self.choose.randint(1, 9)}{letter()}{letter()}"
+        return (
+            f"{self._letter()}{self._letter()}{self.choose.randint(1, 20)} "
+            f"{self.choose.randint(1, 9)}{self._letter()}{self._letter()}"
+        )
+
+    def _letter(self) -> str:
+        return self.choose.choice("ABCDEGHJLNPRSTUW")
 
     def word(self) -> str:
         return self.choose.choice(self.own.words)

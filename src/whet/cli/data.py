@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -79,7 +80,10 @@ def card(
         set_word(tree, word)
     rows = [word for word in paths if "=" not in word]
     own = load_tokenizer(ModelPart(name=tokenizer))
-    lengths = lambda texts: [len(ids) for ids in own(list(texts), add_special_tokens=False)["input_ids"]]  # noqa: E731
+
+    def lengths(texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in own(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
+
     made = make(rows, against=against, licence=licence, examples=examples, count_tokens=lengths, quiet=quiet, **tree)
     stem = output or f"{Path(rows[0].rstrip('/')).name.split('.')[0]}.card"
     for path in write(made, stem):

@@ -45,7 +45,7 @@ def generate(
 
 def perplexity(texts: Sequence[str], *, model: str) -> list[float | None]:
     """Bits a byte of each text under a model; None where nothing is predicted."""
-    from whet.train.score import bits_per_byte
+    from whet.evaluate.texts import bits_per_byte
 
     scores: list[float | None] = bits_per_byte(texts, model)
     return scores

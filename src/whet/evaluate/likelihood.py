@@ -19,6 +19,7 @@ from whet.evaluate.subject import Subject, reference_of
 from whet.objectives.sft import rows_of
 from whet.recipe import SFTPart
 from whet.rows import Example, Row
+from whet.train.run import target_bytes
 
 LIKELIHOOD = ("perplexity", "choice", "classify")
 Done = Callable[[int], None]
@@ -28,7 +29,7 @@ def perplexity(subject: Subject, scorer: Scorer, examples: Sequence[Example], do
     """Perplexity and bits a byte of what would be learnt from these rows: answers, or whole texts."""
     rendered = rows_of(examples, subject.renderer, SFTPart())
     flat = [row for rows in rendered for row in rows]
-    scored = iter(score_rows(scorer, flat, _target_bytes(flat, subject.tokenizer), done=done))
+    scored = iter(score_rows(scorer, flat, target_bytes(flat, subject.tokenizer), done=done))
     stats = np.zeros((len(examples), 3))
     for number, rows in enumerate(rendered):
         for found in (next(scored) for _ in rows):
@@ -98,9 +99,3 @@ def _place_of(reference: Any, options: list[str], example: Example) -> int:
         if normal(str(one)) in names:
             return names.index(normal(str(one)))
     raise RowError(f"the answer {str(reference)[:60]!r} is none of the options", where=example.place)
-
-
-def _target_bytes(rows: Sequence[Row], tokenizer: Any) -> list[int]:
-    """Bytes of UTF-8 in the text of each row's targets, special tokens left out."""
-    texts = tokenizer.batch_decode([row.ids[1:][row.targets[1:]].tolist() for row in rows], skip_special_tokens=True)
-    return [len(text.encode()) for text in texts]

@@ -10,7 +10,7 @@ import pytest
 
 from whet.data.curation.pipeline import curate
 from whet.errors import ModelError, RecipeError
-from whet.train.score import bits_per_byte
+from whet.evaluate.texts import bits_per_byte
 
 TEXTS = ["the cat sat on the mat", "zq xv kj wq pf", "the dog lay on the rug; then they all went home", "a"]
 
@@ -53,7 +53,7 @@ def test_the_answer_alone() -> None:
 
 
 def test_without_a_model_it_says_what_to_do() -> None:
-    with pytest.raises(RecipeError, match=r"whet\.train\.score\.bits_per_byte"):
+    with pytest.raises(RecipeError, match=r"whet\.evaluate\.texts\.bits_per_byte"):
         curate(rows(1), ["perplexity"])
 
 

@@ -103,11 +103,14 @@ def _tallied(
     paths: list[str], settings: Curation, work: Path, count_tokens: CountTokens | None, quiet: bool
 ) -> tuple[Tally, Reading]:
     with Progress(quiet) as progress:
-        ignore = lambda place, reason, raw: None  # noqa: E731
-        stage, reading = read_files(paths, settings, work / "rows", ignore, progress.reading())
+        stage, reading = read_files(paths, settings, work / "rows", _not_kept, progress.reading())
         progress.step("counting", stage.count)
         rows = (record.row for record in stage.records())
         return tally(progress.each(rows), settings.context(), count_tokens), reading
+
+
+def _not_kept(place: str, reason: str, raw: Any) -> None:
+    """A broken row is counted; a card keeps no rejects."""
 
 
 def _section(check: Check, entry: Entry) -> Section:

@@ -48,7 +48,7 @@ class Perplexity(SetStep):
             raise RecipeError(
                 "there is no model to score with",
                 where="perplexity",
-                do="run `whet data perplexity`, or in Python curate(..., perplexity=whet.train.score.bits_per_byte)",
+                do="run `whet data perplexity`, or in Python curate(..., perplexity=whet.evaluate.texts.bits_per_byte)",
             )
 
     def schema(self) -> pa.Schema:
