@@ -25,20 +25,9 @@ class Cache:
     """Of each layer: keys and values [G, length, D] of shared segments by their number, and those of rows in slots
     [slots, G, capacity, D]. What lies in a slot beyond its row's length is finite and of no meaning."""
 
-    layers: int
     shared: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
     keys: list[torch.Tensor] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
-
-    @property
-    def token_bytes(self) -> int:
-        """Of one token's keys and values in all layers; 0 before the first forward."""
-        some = [pair for pairs in self.shared.values() for pair in pairs[:1]] or list(
-            zip(self.keys[:1], self.values[:1], strict=True)
-        )
-        if not some:
-            return 0
-        return self.layers * sum(part.element_size() * part.shape[-3 + (part.ndim == 3)] * part.shape[-1] for part in some[0])
 
     def give(self, segment: int, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Keys and values of a shared segment that no forward makes."""

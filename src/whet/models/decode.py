@@ -33,13 +33,13 @@ PREFILL_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Tokens of prompts that are computed at once, by device."""
 
 CACHE_BYTES = 2 * 2**30
-"""Of keys and values in slots, at most: with long prompts and large models fewer rows are in flight."""
+"""Of keys and values of rows in flight, at most: with long prompts and large models fewer are."""
 
 REFILL = 8
 """New prompts are let in once one slot in so many is free: a prefill of several rows costs less than several of one."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Row:
     """A row in flight: what it sees, how much of its own it has, and the last token, which no forward has seen yet."""
 
@@ -61,8 +61,7 @@ class Decoder:
         self.device = self.model.device
         self.virtual = virtual_tokens(model)
         self._lay(prompts)
-        layers = int(self.model.config.num_hidden_layers)
-        self.cache = Cache(layers)
+        self.cache = Cache()
         self.ends: dict[int, torch.Tensor] = {}  # shared segment -> hidden state [D] of its last token
         self.flight: list[_Row] = []
         self.prefill_tokens = PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cpu"])
@@ -70,10 +69,12 @@ class Decoder:
     def tokens(self, stop: frozenset[int], batch_size: int) -> Iterator[tuple[int, int, bool]]:
         """(row, token, whether it is the row's last) as they are made, rows in no order. At most `batch_size` rows are
         in flight."""
+        longest = max((self._length(number) for number in self.own), default=0) + max(self.rooms)
+        slots = rows_at_once(self.base, longest, batch_size)
         with attention_of(self.base, NAME):
             while self.waiting or self.flight:
-                free = batch_size - len(self.flight)
-                if self.waiting and free >= max(1, batch_size // REFILL):
+                free = slots - len(self.flight)
+                if self.waiting and free >= max(1, slots // REFILL):
                     logits_RV, rows = self._admit(free)
                 else:
                     logits_RV, rows = self._step(), self.flight
@@ -95,8 +96,11 @@ class Decoder:
         starts = [segment.start for segment in self.segments]
         ends = np.searchsorted(starts, pack.target_at_N.numpy() + self.virtual, side="right") - 1
         self.lines: list[tuple[int, ...]] = []
+        self.depths: list[int] = []  # tokens of a row before each segment
         for number, segment in enumerate(self.segments):
-            self.lines.append((*(self.lines[segment.parent] if segment.parent >= 0 else ()), number))
+            above = self.lines[segment.parent] if segment.parent >= 0 else ()
+            self.depths.append(sum(map(self._length, above)))
+            self.lines.append((*above, number))
         self.end_of = {pack.rows[row]: int(end) for row, end in zip(pack.target_row_N.tolist(), ends, strict=True)}
         self.seen_by = Counter(number for end in self.end_of.values() for number in self.lines[end])
         parents = {segment.parent for segment in self.segments}
@@ -116,10 +120,8 @@ class Decoder:
         parts: list[Part] = []
         size, computed = 0, set(self.cache.shared)
         while self.waiting and len(rows) < free and size < self.prefill_tokens:
-            line = self.lines[self.end_of[self.waiting[-1]]]
-            if (rows or self.flight) and not self._fits(len(self.flight) + len(rows) + 1, line):
-                break
             index, slot = self.waiting.pop(), len(self.flight) + len(rows)
+            line = self.lines[self.end_of[index]]
             for place, number in enumerate(line):
                 if number in computed:
                     continue
@@ -134,11 +136,6 @@ class Decoder:
         hidden_RD = torch.stack([self._end(self.end_of[row.index], last) for row in rows])
         self.flight += rows
         return self._logits(hidden_RD), rows
-
-    def _fits(self, rows: int, line: tuple[int, ...]) -> bool:
-        """Whether so many rows' own tokens stay within the cache's bytes; the first forward tells what one takes."""
-        own = max([self._length(line[-1]), *(row.own for row in self.flight)]) + max(self.rooms)
-        return rows * own * self.cache.token_bytes <= CACHE_BYTES
 
     def _prefill(self, parts: list[Part]) -> dict[int, torch.Tensor]:
         """Compute segments, ancestors first; of each the hidden state [D] of its last token."""
@@ -178,22 +175,17 @@ class Decoder:
         for slot, row in enumerate(rows):
             for number in row.line:
                 groups.setdefault(number, []).append(slot)
-        firsts = {number: self.segments[number] for number in groups}
         work = Step(
             self.cache,
-            [(number, self._depth(number), members) for number, members in groups.items()],
+            [(number, self.depths[number], members) for number, members in groups.items()],
             [row.shared for row in rows],
             [row.own for row in rows],
             self.device,
         )
-        del firsts
         hidden_RD = self._forward({"input_ids": ids, "position_ids": positions}, work)
         for row in rows:
             row.own += 1
         return self._logits(hidden_RD)
-
-    def _depth(self, segment: int) -> int:
-        return sum(self._length(number) for number in self.lines[segment][:-1])
 
     def _forward(self, inputs: dict[str, torch.Tensor], work: Prefill | Step) -> torch.Tensor:
         """Hidden states [T, D]."""
@@ -217,3 +209,12 @@ class Decoder:
             if not self.seen_by[number]:
                 self.cache.shared.pop(number, None)
                 self.ends.pop(number, None)
+
+
+def rows_at_once(model: Any, tokens: int, batch_size: int) -> int:
+    """How many rows of so many tokens may be in flight: `batch_size`, or what keys and values have bytes for."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size: int = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+    return max(1, min(batch_size, CACHE_BYTES // (tokens * size)))
