@@ -73,9 +73,8 @@ def trained(folder: Path, model: str, method: str, seed: int) -> tuple[float, fl
     whet("train", f"model={model}", f"data={folder / 'train.jsonl'}", f"validation={folder / 'held.jsonl'}",
          "train.epochs=1", "train.batch_size=8", "train.max_length=1024", f"train.seed={seed}", "samples=0",
          f"output={run}", *words)  # fmt: skip
-    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    bits = [event["bits_per_byte"] for event in events if "bits_per_byte" in event]
-    return bits[0], bits[-1]
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return summary["before"]["bits_per_byte"], summary["after"]["bits_per_byte"]
 
 
 def whet(*words: str) -> None:

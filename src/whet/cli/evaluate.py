@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from whet.evaluate.run import Evaluation
     from whet.evaluate.subject import Subject
+    from whet.recipe import DataPart
 
 Metrics = Annotated[str, typer.Option("--metrics", help="Names with commas between, or my.py:function.")]
 Slices = Annotated[list[str] | None, typer.Option("--slice", help="A column to report by.")]
@@ -84,14 +85,8 @@ def _evaluated(
     from rich.progress import Progress
 
     from whet.evaluate.run import evaluate as run
-    from whet.recipe import DataPart
-    from whet.recipe.faults import check_part
-    from whet.recipe.load import set_word
 
-    tree: dict[str, Any] = {"path": data}
-    for word in columns or []:
-        set_word(tree, word)
-    part = check_part(DataPart, tree, "command line")
+    part = data_part(data, columns)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bars:
         tasks: dict[str, Any] = {}
@@ -102,6 +97,18 @@ def _evaluated(
             bars.update(tasks[what], completed=rows)
 
         return run(subject, part, names, slices=slices or [], max_new_tokens=max_new_tokens, seed=seed, done=done)
+
+
+def data_part(data: str, columns: list[str] | None) -> DataPart:
+    """A path and `columns.prompt=NAME` words as a recipe's data."""
+    from whet.recipe import DataPart
+    from whet.recipe.faults import check_part
+    from whet.recipe.load import set_word
+
+    tree: dict[str, Any] = {"path": data}
+    for word in columns or []:
+        set_word(tree, word)
+    return check_part(DataPart, tree, "command line")
 
 
 def _print(table: tuple[str, list[str], list[list[str]]]) -> None:
