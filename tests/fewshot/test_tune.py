@@ -13,7 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from whet.errors import RecipeError
 from whet.fewshot.run import Cell, fewshot
 from whet.fewshot.shots import Draw, labelled
-from whet.fewshot.tune import _answers, _tell_apart, label_rows, settings, trial
+from whet.fewshot.tune import _answers, _tell_apart, settings, trial
+from whet.incontext.measure import label_rows
 from whet.models.load import load
 from whet.rows import Example
 from whet.tokens.template import Renderer

@@ -86,6 +86,7 @@ def _chosen(
 
 
 def answered_by(example: Example, answer: str) -> Example:
+    """The row with another last answer, which alone is scored."""
     last = max(place for place, turn in enumerate(example.messages) if turn["role"] == "assistant")
     turns: list[dict[str, Any]] = [*example.messages[:last], {"role": "assistant", "content": answer}]
     context = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns[:-1]]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from whet.errors import RecipeError, did_you_mean
+from whet.evaluate.calibrate import log_shares
 from whet.evaluate.measure import LEVEL, RESAMPLES, Interval
 from whet.evaluate.score import Scorer
 from whet.evaluate.subject import Subject, read_rows
-from whet.fewshot.incontext import Measured, behind, calibrated, zero
 from whet.fewshot.shots import Draw, Labelled, divide, draw, labelled
 from whet.fewshot.tune import fitting, settings, trial
+from whet.incontext.measure import Measured, measure
 from whet.models.load import load
 from whet.recipe import DataPart, Recipe
 from whet.train.start import max_length_of
@@ -30,8 +31,8 @@ FIGURES = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Cell:
-    """A way with k rows a label (None: not of few rows). `logps_SRL` [seeds, rows, labels]; `shots` rows before a
-    prompt on average, `steps` taken on average."""
+    """A way with k rows a label (None: not of few rows). `logps_SRL` [seeds, rows, labels], up to what is the same for
+    all labels of a row; `shots` rows before a prompt on average, `steps` taken on average."""
 
     way: str
     k: int | None
@@ -192,10 +193,10 @@ class _Asking:
         key = tuple(example.place for example in shots.rows)
         if key not in self.known:
             begin = time.perf_counter()
-            if key:
-                found = behind(self.scorer, self.subject, self.test, shots.rows, self.max_length)
-            else:
-                found = zero(self.scorer, self.subject, self.test)
+            found = measure(
+                self.scorer, self.subject.renderer, self.test.examples, self.test.labels, shots.rows,
+                calibrate=True, too_long="fewer", max_length=self.max_length,
+            )  # fmt: skip
             self.known[key] = found, time.perf_counter() - begin
         return self.known[key]
 
@@ -204,8 +205,8 @@ def _in_context(way: str, k: int | None, draws: Sequence[Draw], asking: _Asking,
     found, shots, seconds = [], 0.0, 0.0
     for each in draws:
         measured, took = asking.behind(each)
-        found.append(calibrated(measured) if way.endswith("calibrated") else measured.logps_RL)
-        shots += measured.shots / len(draws)
+        found.append(measured.scores() if way.endswith("calibrated") else log_shares(measured.logps_RL))
+        shots += float(measured.shots_R.mean()) / len(draws)
         seconds += took / len(draws)
         tick(way if k is None else f"{way}, k={k}")
     return Cell(way, k, np.array(found), seconds, shots)

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from whet.evaluate.likelihood import answered_by
+from whet.evaluate.calibrate import log_shares
 from whet.fewshot.shots import Draw, Labelled
+from whet.incontext.measure import label_rows
 from whet.models.language_model import by_row
-from whet.objectives.sft import rows_of
-from whet.recipe import Recipe, SFTPart, check_recipe
+from whet.recipe import Recipe, check_recipe
 from whet.rows import Example, Row
 from whet.tokens.pack import pack_rows
 from whet.tokens.template import Renderer
@@ -52,12 +52,6 @@ class Trial:
     logps_RL: np.ndarray
     best_step: int
     steps: int
-
-
-def label_rows(examples: Sequence[Example], labels: Sequence[str], renderer: Renderer) -> list[Row]:
-    """Each row answered by each label, row by row: `len(labels)` in a run share their prompt."""
-    asked = [answered_by(example, label) for example in examples for label in labels]
-    return [found[-1] for found in rows_of(asked, renderer, SFTPart())]
 
 
 def fitting(rows: Labelled, renderer: Renderer, max_length: int) -> tuple[Labelled, list[str]]:
@@ -122,9 +116,7 @@ def _answers(examples: Sequence[Example], labels: Sequence[str]) -> list[int]:
 
 def _loss(logps_RL: np.ndarray, answers: Sequence[int]) -> float:
     """Mean -log share of the right label."""
-    shifted = logps_RL - logps_RL.max(1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return float(-logs[np.arange(len(answers)), list(answers)].mean())
+    return float(-log_shares(logps_RL)[np.arange(len(answers)), list(answers)].mean())
 
 
 def _tell_apart(engine: Engine, rows: Sequence[Row], chosen: Sequence[int], answers: Sequence[int]) -> None:
