@@ -50,7 +50,7 @@ def rows_of(name: str, domain: Path, folder: Path) -> DataPart:
         return DataPart(path=str(domain / "medical_pubmedqa/ori_pqal.json"), columns=columns)
     if name == "cuad":
         columns = {"prompt": "text+task", "completion": "label"}
-        return DataPart(path=str(domain / "legal_cuad_clauses/cuad_clauses.jsonl"), columns=columns, limit=4000)
+        return DataPart(path=str(domain / "legal_cuad_clauses/cuad_clauses.jsonl"), columns=columns, limit=2000)
     lines = (domain / "finance_phrasebank/Sentences_AllAgree.txt").read_text(encoding="latin-1").splitlines()
     pairs = [line.rpartition("@") for line in lines if line.strip()]
     path = folder / "phrasebank.jsonl"
