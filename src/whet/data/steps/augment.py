@@ -21,8 +21,8 @@ from whet.data.curation.contract import Decision, Made, Record, Row, Rows, SetSt
 from whet.data.curation.texts import Path as TextPath
 from whet.data.curation.texts import prompt_and_answer, with_texts
 from whet.data.steps import rewording as words
-from whet.data.steps.endpoint import Answer, Endpoint, Lent, Model, Request
 from whet.data.steps.noise import NoiseSettings, noisy
+from whet.endpoint import Answer, Endpoint, Lent, Model, Request
 from whet.errors import RecipeError, RowError
 from whet.recipe.part import Part
 

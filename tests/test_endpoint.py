@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from whet.data.steps.endpoint import GIVE_UP, Answer, Endpoint, Lent, in_order, retry_after
+from whet.endpoint import GIVE_UP, Answer, Endpoint, Lent, in_order, retry_after
 from whet.errors import ModelError, StorageError
 
 
