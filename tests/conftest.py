@@ -1,6 +1,6 @@
 """A model of a few thousand random weights with a real tokenizer, and the runs that training would make of it. Below:
-tiny models of many architectures, rows that share prefixes, and what plain transformers makes of these; and an endpoint that
-misbehaves on demand."""
+tiny models of many architectures, rows that share prefixes, and what plain transformers makes of these; and an
+endpoint that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -288,8 +288,8 @@ Reply = tuple[int, dict[str, str], bytes] | str | float
 
 
 class ChatServer:
-    """A real HTTP server that speaks as much of OpenAI's API as a test needs. `reply(body, number)` says what happens to
-    a request; number counts requests from 0, `seen` has them all."""
+    """A real HTTP server that speaks as much of OpenAI's API as a test needs. `reply(body, number)` says what happens
+    to a request; number counts requests from 0, `seen` has them all."""
 
     def __init__(self) -> None:
         self.reply: Callable[[dict[str, Any], int], Reply] = lambda body, number: "fine"
