@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import queue
 import random
 import re
@@ -24,7 +25,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from whet.errors import ModelError, StorageError
+from whet.errors import ModelError, RecipeError, StorageError
+from whet.recipe.endpoint import EndpointPart
 
 LONGEST_WAIT = 60.0
 """Seconds between two tries, whatever back-off or Retry-After say."""
@@ -116,6 +118,20 @@ class Endpoint:
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._failed_in_a_row = 0
         self._open = urllib.request.build_opener(_NoRedirect).open
+
+    @classmethod
+    def of(
+        cls, part: EndpointPart, where: str, cache: Path | None = None, sensible: Callable[[str], Any] = str.strip
+    ) -> Endpoint:
+        """That of a recipe's part. Raises RecipeError, of `where`, where the key is not where it is said to be."""
+        name = part.api_key_env
+        if name and not os.environ.get(name):
+            what = "the environment variable that `api_key_env` names is not set"  # its name may be a key by mistake
+            raise RecipeError(what, where=where, do="export it, and give its name, never the key")
+        return cls(
+            part.endpoint, part.body(), key=os.environ[name] if name else "", concurrency=part.concurrency,
+            timeout=part.timeout, retries=part.retries, backoff=part.backoff, cache=cache, sensible=sensible,
+        )  # fmt: skip
 
     def ask(self, tasks: Iterable[T], requests: Callable[[T], list[Request]]) -> Iterator[tuple[T, list[Answer]]]:
         """As Model has it. Raises ModelError where no request can be taken: wrong key, address or model."""
