@@ -20,12 +20,10 @@ from whet.evaluate.subject import Subject, columns_of, open_subject, prompt_of, 
 from whet.models.generate import room, sample
 from whet.models.load import Loaded
 from whet.recipe import DataPart
-from whet.rows import Example
+from whet.rows import Example, named
 
 FEWEST = 5
 """Rows of a slice that is reported."""
-NAMED = 3
-"""Rows that a fault or a note names, of however many."""
 JUDGE = "judge"
 
 
@@ -163,12 +161,6 @@ def _check_room(
         )
     if short:
         note(f"{len(short):,} of {len(prompts):,} prompts leave less than {max_new_tokens:,} tokens: {named(short)}")
-
-
-def named(places: Sequence[str]) -> str:
-    """The first few places, and how many more."""
-    more = f" and {len(places) - NAMED:,} more" if len(places) > NAMED else ""
-    return ", ".join(places[:NAMED]) + more
 
 
 def metric_of(metric: str | Callable[..., Any]) -> Any:
