@@ -6,6 +6,7 @@ These rooms do not import each other; what passes between them is here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -121,7 +121,7 @@ def page(evaluation: Evaluation, comparison: Comparison | None = None) -> str:
     tables = [figures_table(evaluation)]
     if comparison is not None:
         tables.insert(0, difference_table(comparison))
-    tables += [_slice_table(column, values) for column, values in evaluation.slices.items()]
+    tables += slice_tables(evaluation)
     tables += _confusions(evaluation)
     return Environment(autoescape=True, undefined=StrictUndefined).from_string(template).render(
         css=css(), title=evaluation.model, data=evaluation.data, rows=f"{evaluation.rows:,}",
@@ -148,6 +148,11 @@ def _parts(evaluation: Evaluation, number: int) -> list[tuple[str, str]]:
     names = [name for name in ("place", "prompt", "reference", "completion") if name in evaluation.columns]
     texts = [(name, str(evaluation.columns[name][number])) for name in names]
     return [(name, text if len(text) <= EXCERPT else text[:EXCERPT] + " …") for name, text in texts]
+
+
+def slice_tables(evaluation: Evaluation) -> list[Table]:
+    """A table for each column that figures are reported by."""
+    return [_slice_table(column, values) for column, values in evaluation.slices.items()]
 
 
 def _slice_table(column: str, values: dict[str, dict[str, Interval]]) -> Table:

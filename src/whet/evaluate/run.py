@@ -62,6 +62,7 @@ def evaluate(
     metrics: Sequence[str | Callable[..., Any]] = ("perplexity",),
     *,
     slices: Sequence[str] = (),
+    labels: Sequence[str] = (),
     max_new_tokens: int = 256,
     judge: Judge | None = None,
     answered: bool = False,
@@ -72,7 +73,8 @@ def evaluate(
     """Measure a run or any model on rows.
 
     `metrics` are names (see METRICS and LIKELIHOOD), `judge`, `FILE.py:FUNCTION`, or functions of your own, called with
-    `(completions, **columns)`. `slices` are columns of the rows. Answers are greedy; with `answered` they are made even
+    `(completions, **columns)`. `slices` are columns of the rows; `labels` those
+    that `classify` chooses from (none: the rows' answers). Answers are greedy; with `answered` they are made even
     where no metric reads them. `done(what, rows, of)` is told of progress. Raises RecipeError for a metric that does
     not exist, RowError for rows that a metric cannot use, ModelError for rows too long for the model and for a judge
     that fails.
@@ -92,7 +94,9 @@ def evaluate(
         scorer = subject.scorer()
         notes += [scorer.note] if scorer.note else []
         for name in by_logps:
-            measured += getattr(likelihood, name)(subject, scorer, examples, _counting(name, len(examples), done))
+            given = {"given": labels} if name == "classify" else {}
+            counted = _counting(name, len(examples), done)
+            measured += getattr(likelihood, name)(subject, scorer, examples, counted, **given)
     if len(by_logps) < len(found) or answered:
         completions = answers(subject, examples, columns, max_new_tokens, batch_size, seed, done, notes.append)
         for metric in found:

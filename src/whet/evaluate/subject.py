@@ -30,6 +30,7 @@ class Subject:
     language_model: LanguageModel | None = None
     """Probed already, where there is one."""
     compute_dtype: torch.dtype = torch.float32
+    pack_tokens: int | None = None
 
     @classmethod
     def of(cls, loaded: Loaded) -> Subject:
@@ -37,9 +38,8 @@ class Subject:
 
     def scorer(self) -> Scorer:
         """What gives its log-probabilities."""
-        if self.language_model is not None:
-            return Scorer(self.model, len(self.tokenizer), None, self.language_model, self.compute_dtype)
-        return Scorer(self.model, len(self.tokenizer))
+        size = len(self.tokenizer)
+        return Scorer(self.model, size, self.pack_tokens, self.language_model, self.compute_dtype)
 
 
 def open_subject(run: str | Loaded, base: bool = False, dtype: torch.dtype = torch.float32) -> Subject:
