@@ -1,4 +1,5 @@
-"""What Python programs call: `whet.train(...)`, `whet.evaluate(...)`. It stands above the rooms, as the command line does."""
+"""What Python programs call: `whet.train(...)`, `whet.evaluate(...)`. It stands above the rooms, as the command line
+does."""
 
 from __future__ import annotations
 

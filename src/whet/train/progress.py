@@ -207,9 +207,12 @@ def _figures(summary: dict[str, Any]) -> Table:
     if before and after:
         bits = f"{figure(before.get('bits_per_byte'))} -> {figure(after.get('bits_per_byte'))}"
         rows.insert(0, ("bits a byte", bits))
-    for one in (summary.get("evaluation") or {}).get("differences", []):
-        sides = [figure(summary["evaluation"][when][one["name"]]["value"]) for when in ("before", "after")]
-        rows.insert(1, (one["name"].replace("_", " "), f"{sides[0]} -> {sides[1]}  {one['verdict']}"))
+    found = summary.get("evaluation") or {}
+    measured = []
+    for one in found.get("differences", []):
+        sides = [figure(found[when][one["name"]]["value"]) for when in ("before", "after")]
+        measured.append((one["name"].replace("_", " "), f"{sides[0]} -> {sides[1]}  {one['verdict']}"))
+    rows[:0] = measured
     table = Table.grid(padding=(0, 3))
     for name, value in rows:
         table.add_row(Text(name, style="dim"), Text(value))
