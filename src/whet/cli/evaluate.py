@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -197,14 +198,16 @@ def _notes(notes: list[str]) -> None:
 def _print(table: tuple[str, list[str], list[list[str]]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     title, header, lines = table
     shown = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
     for number, name in enumerate(header):
-        shown.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        shown.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
     for line in lines:
-        shown.add_row(*line)
-    Console(highlight=False).print(shown)
+        shown.add_row(*map(Text, line))
+    # a pipe has no width; the 80 columns that rich takes it for would fold what the next program wants whole
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(shown)
 
 
 def _place(model: str, data: str, suffix: str = "") -> Path:

@@ -93,21 +93,27 @@ def table(evaluation: Evaluation) -> pa.Table:
 def figures_table(evaluation: Evaluation) -> Table:
     """A line a figure."""
     rows = [[name, figure(one.value), within(one)] for name, one in evaluation.intervals.items()]
-    return "Figures", ["metric", "", "95 % interval"], rows
+    return "Figures", ["metric", "value", "95 % interval"], rows
 
 
 def difference_table(comparison: Comparison) -> Table:
     """A line a metric: both sides, the difference, and what can be said of it."""
-    header = ["metric", comparison.a, comparison.b, "difference", "95 % interval", "p", "won / lost / tied", ""]
+    header = ["metric", comparison.a, comparison.b, "difference (95 %)", "p", "won / lost / tied", ""]
     rows = [
         [
-            one.name, figure(one.a), figure(one.b), f"{one.interval.value:+.3g}", within(one.interval),
+            one.name, figure(one.a), figure(one.b), change(one.interval),
             f"{one.p:.2g}" + (f" (McNemar {one.mcnemar:.2g})" if one.mcnemar is not None else ""),
             f"{one.won:,} / {one.lost:,} / {one.tied:,}", one.verdict,
         ]
         for one in comparison.differences
     ]  # fmt: skip
     return f"{comparison.b} against {comparison.a}", header, rows
+
+
+def change(interval: Interval) -> str:
+    """`+0.03 (+0.01 to +0.05)`."""
+    value, low, high = (f"{number:+.3g}" if number else "0" for number in (interval.value, interval.low, interval.high))
+    return f"{value} ({low} to {high})" if math.isfinite(interval.low) else value
 
 
 def within(interval: Interval) -> str:
@@ -137,15 +143,16 @@ def examples(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, str]]]]:
         return []
     values = np.where(np.isnan(judged.values_R), np.nan, judged.values_R * (1 if judged.higher else -1))
     order = [int(n) for n in np.argsort(values, kind="stable") if not np.isnan(values[n])]
+    places = evaluation.columns["place"]
     worst, best = order[:BEST], order[-BEST:][::-1] if len(order) >= 2 * BEST else []
     return [
-        (f"{kind}: {judged.name} {figure(float(judged.values_R[n]))}", _parts(evaluation, n))
+        (f"{kind}: {judged.name} {figure(float(judged.values_R[n]))}, {places[n]}", _parts(evaluation, n))
         for kind, several in (("worst", worst), ("best", best)) for n in several
     ]  # fmt: skip
 
 
 def _parts(evaluation: Evaluation, number: int) -> list[tuple[str, str]]:
-    names = [name for name in ("place", "prompt", "reference", "completion") if name in evaluation.columns]
+    names = [name for name in ("prompt", "reference", "completion") if name in evaluation.columns]
     texts = [(name, str(evaluation.columns[name][number])) for name in names]
     return [(name, text if len(text) <= EXCERPT else text[:EXCERPT] + " …") for name, text in texts]
 

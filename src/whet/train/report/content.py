@@ -158,8 +158,8 @@ def _interval(found: dict[str, Any] | None, form: str = "") -> str:
     if not found or found.get("value") is None:
         return MISSING
     value, low, high = found["value"], found.get("low"), found.get("high")
-    told = format(value, form) if form else figure(value)
-    return told if low is None or low == high else f"{told} ({figure(low)} to {figure(high)})"
+    told = [format(number, form) if form and number else figure(number) for number in (value, low, high)]
+    return told[0] if low is None or low == high else f"{told[0]} ({told[1]} to {told[2]})"
 
 
 def ledger(preflight: dict[str, Any] | None) -> list[LedgerRow]:

@@ -35,10 +35,12 @@ def plots_of(run: RunFolder) -> list[Plot]:
 def _metric_plots(run: RunFolder) -> list[Plot | None]:
     """What the recipe's `evaluate` asks for, over the steps it was measured at."""
     lines = [{"step": line["step"], **line["metrics"]} for line in run.metrics]
-    names = dict.fromkeys(name for line in lines for name in line if name != "step") if len(lines) > 1 else {}
+    names = [name for name in (lines[0] if lines else {}) if name != "step"]
+    names = [name for name in names if len({line.get(name) for line in lines}) > 1]  # one that stays says nothing
     measured = replace(run, steps=lines)
     return [
-        _curve_plot(measured, name, name.replace("_", " "), figure, smooth=False) for name in list(names)[:MOST_METRICS]
+        _curve_plot(measured, name, name.replace("_", " "), "{:g}".format, smooth=False)
+        for name in names[:MOST_METRICS]
     ]
 
 
