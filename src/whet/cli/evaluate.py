@@ -134,15 +134,15 @@ def compare(
 
 def _settings(data: str, words: list[str] | None, judge: Path | None) -> tuple[DataPart, JudgePart | None]:
     """The rows and the judge that a command line names."""
-    from whet.recipe import DataPart, JudgePart
+    from whet.recipe import JudgePart
     from whet.recipe.faults import check_part
     from whet.recipe.load import read_yaml, set_word
 
-    tree: dict[str, Any] = {"path": data}
     asked: dict[str, Any] = {"judge": read_yaml(judge)} if judge else {}
     for word in words or []:
-        set_word(asked if word.startswith("judge.") else tree, word)
-    part = check_part(DataPart, tree, "command line")
+        if word.startswith("judge."):
+            set_word(asked, word)
+    part = data_part(data, [word for word in words or [] if not word.startswith("judge.")])
     return part, check_part(JudgePart, asked["judge"], str(judge or "command line"), "judge") if asked else None
 
 
@@ -193,6 +193,18 @@ def _forgotten(comparison: Comparison) -> str:
 def _notes(notes: list[str]) -> None:
     for note in notes:
         typer.echo(f"! {note}")
+
+
+def data_part(data: str, columns: list[str] | None) -> DataPart:
+    """A path and `columns.prompt=NAME` words as a recipe's data."""
+    from whet.recipe import DataPart
+    from whet.recipe.faults import check_part
+    from whet.recipe.load import set_word
+
+    tree: dict[str, Any] = {"path": data}
+    for word in columns or []:
+        set_word(tree, word)
+    return check_part(DataPart, tree, "command line")
 
 
 def _print(table: tuple[str, list[str], list[list[str]]]) -> None:

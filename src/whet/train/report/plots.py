@@ -38,10 +38,7 @@ def _metric_plots(run: RunFolder) -> list[Plot | None]:
     names = [name for name in (lines[0] if lines else {}) if name != "step"]
     names = [name for name in names if len({line.get(name) for line in lines}) > 1]  # one that stays says nothing
     measured = replace(run, steps=lines)
-    return [
-        _curve_plot(measured, name, name.replace("_", " "), "{:g}".format, smooth=False)
-        for name in names[:MOST_METRICS]
-    ]
+    return [_curve_plot(measured, name, name.replace("_", " "), _short, smooth=False) for name in names[:MOST_METRICS]]
 
 
 def curve(lines: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +119,10 @@ def _curve_plot(run: RunFolder, key: str, title: str, written: Callable[[float],
 
     alt = f"{title} {_from_to(steps_P, centred_mean(values_P) if smooth else values_P, written)}."
     return Plot(title, alt, [], [("", _svg(key.replace("_", "-"), NARROW, draw, written))])
+
+
+def _short(value: float) -> str:
+    return scientific(value) if abs(value) < 0.001 else f"{value:g}"
 
 
 def _from_to(steps: np.ndarray, values: np.ndarray, written: Callable[[float], str]) -> str:
