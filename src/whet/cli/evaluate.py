@@ -33,6 +33,9 @@ Metrics = Annotated[
 Slices = Annotated[list[str] | None, typer.Option("--slice", help="A column to report by.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 Output = Annotated[Path | None, typer.Option(help="A folder for the result.")]
+Columns = Annotated[
+    list[str] | None, typer.Argument(metavar="[columns.prompt=NAME ...]", help="As in a recipe's data.")
+]
 Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[columns.prompt=NAME ...] [judge.model=NAME ...]", help="As in a recipe."),
