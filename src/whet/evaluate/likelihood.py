@@ -54,9 +54,12 @@ def choice(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: 
     return _chosen("choice", subject, scorer, examples, options, done)
 
 
-def classify(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done) -> list[Measured]:
-    """Accuracy, macro-F1 and calibration over the labels that the rows' answers are: the likeliest of them counts."""
-    wanted = [str(reference_of(example)) for example in examples]
+def classify(
+    subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done, given: Sequence[str] = ()
+) -> list[Measured]:
+    """Accuracy, macro-F1 and calibration: the likeliest label counts. Labels are `given`, or what the rows' answers
+    are."""
+    wanted = list(given) or [str(reference_of(example)) for example in examples]
     names = labels.label_names(wanted)
     first = {as_label(label): label for label in reversed(wanted)}  # spelled as it first appears
     spelled = [first[name] for name in names]
@@ -99,4 +102,8 @@ def _place_of(reference: Any, options: list[str], example: Example) -> int:
     for one in several:
         if as_label(str(one)) in names:
             return names.index(as_label(str(one)))
-    raise RowError(f"the answer {str(reference)[:60]!r} is none of the options", where=example.place)
+    raise RowError(
+        f"the answer {str(reference)[:60]!r} is none of {', '.join(repr(option[:40]) for option in options[:8])}",
+        where=example.place,
+        do="correct the row, or name its answer among the options or --labels",
+    )
