@@ -2,6 +2,7 @@
 
     python bench/evaluate.py --mmlu mmlu.zip --lm-eval OTHER_ENV/bin/lm-eval --subjects 6
     python bench/evaluate.py --mmlu mmlu.zip --lm-eval OTHER_ENV/bin/lm-eval --model FOLDER --shots 3
+    python bench/evaluate.py --pubmedqa ori_pqal.json --lm-eval OTHER_ENV/bin/lm-eval --shots 0
 
 OTHER_ENV holds lm-eval, so that whet's own environment does not. mmlu.zip is the data of Hendrycks et al. as CSV
 (data/dev, data/test). Both read the same task files, made here; times are of whole processes. Exits with 1 where a
@@ -32,7 +33,8 @@ TEXT = "{{question.strip()}}\nA. {{a}}\nB. {{b}}\nC. {{c}}\nD. {{d}}\nAnswer:"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mmlu", required=True, help="mmlu.zip")
+    parser.add_argument("--mmlu", help="mmlu.zip")
+    parser.add_argument("--pubmedqa", help="ori_pqal.json: yes, no or maybe, instead of MMLU")
     parser.add_argument("--lm-eval", required=True, help="its command")
     parser.add_argument("--model", default=str(_tiny()), help="a folder; whet-tiny if none")
     parser.add_argument("--subjects", type=int, default=57, help="so many, in order of name")
@@ -46,11 +48,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="whet-mmlu-") as name:
         folder = Path(name)
-        tasks = write_tasks(Path(args.mmlu), folder, args.subjects, args.shots)
+        if args.pubmedqa:
+            tasks = write_pubmedqa(Path(args.pubmedqa), folder, args.shots)
+        else:
+            tasks = write_tasks(Path(args.mmlu), folder, args.subjects, args.shots)
         times: dict[str, list[float]] = {"lm-eval": [], "whet": []}
         for _ in range(args.rounds):
             times["lm-eval"].append(_timed(_lm_eval(args, folder, tasks)))
-            command = [sys.executable, __file__, "--mmlu", "", "--lm-eval", "", "--model", args.model]
+            command = [sys.executable, __file__, "--lm-eval", "", "--model", args.model]
             times["whet"].append(_timed([*command, "--ours", str(folder), str(folder / "ours.json")]))
         compare(folder, tasks, {side: sorted(found)[len(found) // 2] for side, found in times.items()})
 
@@ -78,6 +83,26 @@ def write_tasks(archive: Path, folder: Path, subjects: int, shots: int) -> list[
             (folder / f"{subject}.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
             tasks.append(subject)
     return tasks
+
+
+def write_pubmedqa(path: Path, folder: Path, shots: int) -> list[str]:
+    """The 1,000 labelled questions; demonstrations, where there are any, are the first of them."""
+    rows = [
+        {"abstract": "\n".join(row["CONTEXTS"]), "question": row["QUESTION"], "answer": row["final_decision"]}
+        for row in json.loads(path.read_text(encoding="utf-8")).values()
+    ]
+    for split, some in (("dev", rows[:shots] or rows[:1]), ("test", rows[shots:])):
+        (folder / f"pubmedqa.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    task = {
+        "task": "local_pubmedqa", "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {s: str(folder / f"pubmedqa.{s}.jsonl") for s in ("dev", "test")}},
+        "test_split": "test", "fewshot_split": "dev", "fewshot_config": {"sampler": "first_n"},
+        "output_type": "multiple_choice", "doc_to_text": "Abstract: {{abstract}}\nQuestion: {{question}}\nAnswer:",
+        "doc_to_choice": ["yes", "no", "maybe"], "doc_to_target": "answer", "num_fewshot": shots,
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }  # fmt: skip
+    (folder / "pubmedqa.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
+    return ["pubmedqa"]
 
 
 def ours(model: str, folder: Path, out: Path) -> None:

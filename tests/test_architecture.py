@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "whet"
-PLAIN = {"recipe", "errors", "rows", "entrance", "look"}
-"""Modules that every room may import; `recipe` itself imports `errors`, the other two nothing of whet."""
+PLAIN = {"recipe", "errors", "rows", "entrance", "look", "endpoint"}
+"""Modules that every room may import; they themselves import little of whet."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "recipe": {"errors"},
     "errors": set(),
     "entrance": set(),
     "rows": set(),
+    "endpoint": {"errors", "recipe"},
     "look": {"errors"},
     "data": set(),
     "tokens": set(),
@@ -27,8 +28,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"data", "tokens", "models", "methods", "objectives"},
     "advise": {"data", "tokens", "models", "methods", "objectives", "train"},
     "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
+    "incontext": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
+    "fewshot": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "incontext"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
-    "cli": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate", "api"},
+    "cli": {
+        "data",
+        "tokens",
+        "models",
+        "methods",
+        "objectives",
+        "train",
+        "advise",
+        "evaluate",
+        "incontext",
+        "fewshot",
+        "api",
+    },
     "__init__": {"models", "train", "api"},
     "__main__": {"cli"},
 }

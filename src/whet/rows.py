@@ -6,6 +6,7 @@ These rooms do not import each other; what passes between them is here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,3 +68,9 @@ class Row:
     @property
     def target_count(self) -> int:
         return int(self.targets[1:].sum())
+
+
+def named(places: Sequence[str], first: int = 3) -> str:
+    """The first few places, and how many more there are."""
+    more = f" and {len(places) - first:,} more" if len(places) > first else ""
+    return ", ".join(places[:first]) + more

@@ -187,3 +187,10 @@ def test_slices_are_figures_of_their_rows():
     found = mean_of("m", [1.0, 0.0, 1.0, 1.0])
     assert found.value(np.array([True, True, False, False])) == 0.5
     assert found.interval(rows=np.array([False, False, True, False])) == Interval(1.0, 1.0, 1.0)
+
+
+def test_a_label_may_be_an_article():
+    """Options are often called A, B, C, D; exact_match drops articles, as SQuAD does, and labels keep them."""
+    columns = {"reference": ["A", "B", "a", "the rest"], "place": list("1234")}
+    [found] = METRICS["accuracy"](["A.", "a", "B", "The rest"], columns)
+    assert found.values_R.tolist() == [1.0, 0.0, 0.0, 1.0]

@@ -25,7 +25,7 @@ def train(
     if resume is not None:
         if words or dry_run:
             raise RecipeError("--resume takes the run's own recipe and nothing beside it", where="command line")
-        from whet.train.run import resume as go_on
+        from whet.api import resume as go_on
 
         done = go_on(resume, quiet=quiet)
         if done.model is None and not quiet:

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from whet.errors import RowError
+from whet.errors import ModelError, RowError
 from whet.evaluate.encode import Pair, continuations
 from whet.evaluate.score import Scorer
+from whet.rows import named
 
 NORMS = ("sum", "mean", "unconditional")
 
@@ -68,9 +69,11 @@ def answer(
     norms: Sequence[str] = ("sum", "mean"),
     cut: bool = False,
     done: Callable[[int], None] = lambda rows: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Answered]:
-    """Score every option of every question. Where a question is longer than the model takes, its beginning is left out
-    if `cut`; else ModelError names it. Raises RowError for a question without options or with an empty one."""
+    """Score every option of every question. Where questions are longer than the model takes, their beginning is left
+    out if `cut`, and `note` is told how many; else ModelError counts and names them. Raises RowError for a question
+    without options or with an empty one."""
     pairs: list[Pair] = []
     for question in questions:
         _check(question)
@@ -78,7 +81,15 @@ def answer(
         for context in contexts:
             pairs += [(context, question.goes_on(n), question.place) for n in range(len(question.options))]
     rows = continuations(tokenizer, pairs)
-    if cut:
+    long = list(dict.fromkeys(row.place for row in rows if not scorer.fits(row)))
+    if long:
+        what = f"{len(long):,} of {len(questions):,} questions are longer than the {scorer.max_length:,} tokens that"
+        if not cut:
+            raise ModelError(
+                f"{what} the model takes: {named(long)}",
+                do="take fewer shots (--num-fewshot), or let their beginning be cut, as lm-eval does (--cut)",
+            )
+        note(f"{what} the model takes; their beginning is left out: {named(long)}")
         rows = [scorer.cut(row) for row in rows]
     sums = [float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done)]
     answered, at = [], 0

@@ -12,7 +12,7 @@ import numpy as np
 from whet.errors import RowError
 from whet.evaluate.measure import Measured, mean_of
 from whet.evaluate.metrics import labels
-from whet.evaluate.metrics.answers import normal
+from whet.evaluate.metrics.answers import as_label
 from whet.evaluate.perplexity import score_rows
 from whet.evaluate.score import Scorer
 from whet.evaluate.subject import Subject, reference_of
@@ -54,11 +54,14 @@ def choice(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: 
     return _chosen("choice", subject, scorer, examples, options, done)
 
 
-def classify(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done) -> list[Measured]:
-    """Accuracy, macro-F1 and calibration over the labels that the rows' answers are: the likeliest of them counts."""
-    wanted = [str(reference_of(example)) for example in examples]
+def classify(
+    subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done, given: Sequence[str] = ()
+) -> list[Measured]:
+    """Accuracy, macro-F1 and calibration: the likeliest label counts. Labels are `given`, or what the rows' answers
+    are."""
+    wanted = list(given) or [str(reference_of(example)) for example in examples]
     names = labels.label_names(wanted)
-    first = {normal(label): label for label in reversed(wanted)}  # spelled as it first appears
+    first = {as_label(label): label for label in reversed(wanted)}  # spelled as it first appears
     spelled = [first[name] for name in names]
     return _chosen("classify", subject, scorer, examples, [spelled] * len(examples), done)
 
@@ -68,7 +71,7 @@ def _chosen(
 ) -> list[Measured]:
     rows: list[Row] = []
     for example, several in zip(examples, options, strict=True):
-        asked = [_answered_by(example, option) for option in several]
+        asked = [answered_by(example, option) for option in several]
         rows += [row for found in rows_of(asked, subject.renderer, SFTPart()) for row in found[-1:]]
     sums = iter(float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done))
     chosen, probabilities, wanted = [], [], []
@@ -80,12 +83,13 @@ def _chosen(
         wanted.append(_place_of(reference_of(example), several, example))
     found = [mean_of(name, [float(a == b) for a, b in zip(chosen, wanted, strict=True)])]
     if name == "classify":
-        names = [normal(option) for option in options[0]]
+        names = [as_label(option) for option in options[0]]
         found.append(labels.of_labels([names[n] for n in chosen], [names[n] for n in wanted], names))
     return [*found, labels.calibration(probabilities, wanted)]
 
 
-def _answered_by(example: Example, answer: str) -> Example:
+def answered_by(example: Example, answer: str) -> Example:
+    """The row with another last answer, which alone is scored."""
     last = max(place for place, turn in enumerate(example.messages) if turn["role"] == "assistant")
     turns: list[dict[str, Any]] = [*example.messages[:last], {"role": "assistant", "content": answer}]
     context = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns[:-1]]
@@ -93,9 +97,13 @@ def _answered_by(example: Example, answer: str) -> Example:
 
 
 def _place_of(reference: Any, options: list[str], example: Example) -> int:
-    names = [normal(option) for option in options]
+    names = [as_label(option) for option in options]
     several = reference if isinstance(reference, list) else [reference]
     for one in several:
-        if normal(str(one)) in names:
-            return names.index(normal(str(one)))
-    raise RowError(f"the answer {str(reference)[:60]!r} is none of the options", where=example.place)
+        if as_label(str(one)) in names:
+            return names.index(as_label(str(one)))
+    raise RowError(
+        f"the answer {str(reference)[:60]!r} is none of {', '.join(repr(option[:40]) for option in options[:8])}",
+        where=example.place,
+        do="correct the row, or name its answer among the options or --labels",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from whet.evaluate.measure import Measured
 from whet.evaluate.run import Evaluation
@@ -31,6 +32,7 @@ def _over_rows(one: Measured) -> Plot | None:
         axes.hist(inside, bins=30, color=TRAIN)
         axes.axvline(one.value(), color=HELD_OUT, linewidth=1.5)
         axes.set_ylabel("rows")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
     middle = figure(float(np.median(values)))
     alt = f"{one.name} of the rows from {figure(float(low))}, median {middle}, 99 % under {figure(float(high))}"

@@ -18,27 +18,44 @@ import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 from pyarrow import parquet
 
-from whet.errors import StorageError
+from whet.errors import RunError, StorageError
 from whet.evaluate.compare import Comparison
+from whet.evaluate.judge import KEPT
 from whet.evaluate.measure import Interval
 from whet.evaluate.plots import plots_of
 from whet.evaluate.run import Evaluation
 from whet.look import css
 from whet.look.units import duration, figure
+from whet.rows import named
 
 BEST = 4
 EXCERPT = 600
 Table = tuple[str, list[str], list[list[str]]]
 
 
+def check_folder(folder: Path) -> None:
+    """Raise RunError where an evaluation cannot go: something else is there."""
+    ours = [folder / "evaluation.json", folder / KEPT]
+    try:
+        other = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise StorageError(f"cannot be read: {error.strerror}", where=str(folder)) from error
+    if other and not any(path.is_file() for path in ours):
+        raise RunError("something else is there", where=f"output={folder}", do="name a folder for the evaluation")
+
+
 def write(evaluation: Evaluation, folder: Path, comparison: Comparison | None = None) -> Path:
-    """Write the files of an evaluation and return its page. They appear together. Raises StorageError."""
+    """Write the files of an evaluation and return its page. They appear together, in place of an evaluation that was
+    there; a judge's verdicts stay. Raises RunError where the folder is another's, StorageError."""
+    check_folder(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         beside.mkdir(parents=True)
         (beside / "evaluation.json").write_text(_json(evaluation, comparison), encoding="utf-8", errors="replace")
         parquet.write_table(table(evaluation), beside / "rows.parquet")
         (beside / "report.html").write_text(page(evaluation, comparison), encoding="utf-8", errors="replace")
+        if (folder / KEPT).is_file():
+            shutil.copyfile(folder / KEPT, beside / KEPT)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(beside, folder)
@@ -53,7 +70,7 @@ def tree(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "model": evaluation.model, "data": evaluation.data, "rows": evaluation.rows,
         "figures": {name: found.plain() for name, found in evaluation.intervals.items()},
-        "notes": {one.name: one.notes for one in evaluation.measured if one.notes},
+        "notes": {one.name: one.notes for one in evaluation.measured if one.notes} | {"rows": evaluation.notes},
         "slices": {
             column: {value: {name: one.plain() for name, one in found.items()} for value, found in values.items()}
             for column, values in evaluation.slices.items()
@@ -76,21 +93,27 @@ def table(evaluation: Evaluation) -> pa.Table:
 def figures_table(evaluation: Evaluation) -> Table:
     """A line a figure."""
     rows = [[name, figure(one.value), within(one)] for name, one in evaluation.intervals.items()]
-    return "Figures", ["metric", "", "95 % interval"], rows
+    return "Figures", ["metric", "value", "95 % interval"], rows
 
 
 def difference_table(comparison: Comparison) -> Table:
     """A line a metric: both sides, the difference, and what can be said of it."""
-    header = ["metric", comparison.a, comparison.b, "difference", "95 % interval", "p", "won / lost / tied", ""]
+    header = ["metric", comparison.a, comparison.b, "difference (95 %)", "p", "won / lost / tied", ""]
     rows = [
         [
-            one.name, figure(one.a), figure(one.b), f"{one.interval.value:+.3g}", within(one.interval),
+            one.name, figure(one.a), figure(one.b), change(one.interval),
             f"{one.p:.2g}" + (f" (McNemar {one.mcnemar:.2g})" if one.mcnemar is not None else ""),
             f"{one.won:,} / {one.lost:,} / {one.tied:,}", one.verdict,
         ]
         for one in comparison.differences
     ]  # fmt: skip
     return f"{comparison.b} against {comparison.a}", header, rows
+
+
+def change(interval: Interval) -> str:
+    """`+0.03 (+0.01 to +0.05)`."""
+    value, low, high = (f"{number:+.3g}" if number else "0" for number in (interval.value, interval.low, interval.high))
+    return f"{value} ({low} to {high})" if math.isfinite(interval.low) else value
 
 
 def within(interval: Interval) -> str:
@@ -104,12 +127,12 @@ def page(evaluation: Evaluation, comparison: Comparison | None = None) -> str:
     tables = [figures_table(evaluation)]
     if comparison is not None:
         tables.insert(0, difference_table(comparison))
-    tables += [_slice_table(column, values) for column, values in evaluation.slices.items()]
+    tables += slice_tables(evaluation)
     tables += _confusions(evaluation)
     return Environment(autoescape=True, undefined=StrictUndefined).from_string(template).render(
         css=css(), title=evaluation.model, data=evaluation.data, rows=f"{evaluation.rows:,}",
-        took=duration(evaluation.seconds), tables=tables, plots=plots_of(evaluation),
-        examples=examples(evaluation), notes=_notes(evaluation), comparison=comparison,
+        took=duration(evaluation.seconds), tables=tables, plots=plots_of(evaluation), examples=examples(evaluation),
+        notes=[*(comparison.notes if comparison else []), *notes_of(evaluation)], comparison=comparison,
     )  # fmt: skip
 
 
@@ -120,17 +143,23 @@ def examples(evaluation: Evaluation) -> list[tuple[str, list[tuple[str, str]]]]:
         return []
     values = np.where(np.isnan(judged.values_R), np.nan, judged.values_R * (1 if judged.higher else -1))
     order = [int(n) for n in np.argsort(values, kind="stable") if not np.isnan(values[n])]
+    places = evaluation.columns["place"]
     worst, best = order[:BEST], order[-BEST:][::-1] if len(order) >= 2 * BEST else []
     return [
-        (f"{kind}: {judged.name} {figure(float(judged.values_R[n]))}", _parts(evaluation, n))
+        (f"{kind}: {judged.name} {figure(float(judged.values_R[n]))}, {places[n]}", _parts(evaluation, n))
         for kind, several in (("worst", worst), ("best", best)) for n in several
     ]  # fmt: skip
 
 
 def _parts(evaluation: Evaluation, number: int) -> list[tuple[str, str]]:
-    names = [name for name in ("place", "prompt", "reference", "completion") if name in evaluation.columns]
+    names = [name for name in ("prompt", "reference", "completion") if name in evaluation.columns]
     texts = [(name, str(evaluation.columns[name][number])) for name in names]
     return [(name, text if len(text) <= EXCERPT else text[:EXCERPT] + " …") for name, text in texts]
+
+
+def slice_tables(evaluation: Evaluation) -> list[Table]:
+    """A table for each column that figures are reported by."""
+    return [_slice_table(column, values) for column, values in evaluation.slices.items()]
 
 
 def _slice_table(column: str, values: dict[str, dict[str, Interval]]) -> Table:
@@ -150,9 +179,15 @@ def _confusions(evaluation: Evaluation) -> list[Table]:
     ]  # fmt: skip
 
 
-def _notes(evaluation: Evaluation) -> list[str]:
+def notes_of(evaluation: Evaluation) -> list[str]:
+    """What a reader should know beside the figures."""
     signed = [f"{one.name}: {one.notes['signature']}" for one in evaluation.measured if "signature" in one.notes]
-    return [*evaluation.notes, *signed]
+    graded = [
+        f"{one.name}: {one.notes['without_verdict']:,} rows without a verdict: {named(list(one.notes['first']))} "
+        f"({', '.join(sorted(set(one.notes['first'].values())))})"
+        for one in evaluation.measured if one.notes.get("without_verdict")
+    ]  # fmt: skip
+    return [*evaluation.notes, *signed, *graded]
 
 
 def _json(evaluation: Evaluation, comparison: Comparison | None) -> str:
@@ -166,6 +201,17 @@ def _json(evaluation: Evaluation, comparison: Comparison | None) -> str:
                 for one in comparison.differences
             ],
             "changed": comparison.changed,
+            "judge": comparison.judged,
+            "notes": comparison.notes,
         }
     plain: Callable[[Any], Any] = lambda value: value.item() if hasattr(value, "item") else str(value)  # noqa: E731
-    return json.dumps(whole, indent=1, ensure_ascii=False, default=plain)
+    return json.dumps(_finite(whole), indent=1, ensure_ascii=False, default=plain)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,12 +21,19 @@ PACK_TOKENS = {"cpu": 4096, "cuda": 32768}
 
 
 class Scorer:
-    """A model that scores rows. `path` is found by probing: packs with shared prefixes where the model allows them."""
+    """A model that scores rows, on packs with shared prefixes where a probe shows that it can. `language_model` is one
+    that was probed already; products are computed in `compute_dtype`."""
 
-    def __init__(self, model: Any, vocabulary: int, pack_tokens: int | None = None):
-        probed = probe(model, vocabulary)
-        self.language_model = LanguageModel(model, probed.path)
-        self.note = f"padded batches: {probed.reason}" if probed.reason else ""
+    def __init__(
+        self, model: Any, vocabulary: int, pack_tokens: int | None = None,
+        language_model: LanguageModel | None = None, compute_dtype: torch.dtype = torch.float32,
+    ):  # fmt: skip
+        self.note = ""
+        if language_model is None:
+            probed = probe(model, vocabulary)
+            language_model = LanguageModel(model, probed.path)
+            self.note = f"padded batches: {probed.reason}" if probed.reason else ""
+        self.language_model, self.compute_dtype = language_model, compute_dtype
         self.pack_tokens = pack_tokens or PACK_TOKENS.get(self.language_model.device.type, PACK_TOKENS["cpu"])
         limit = getattr(self.language_model.config, "max_position_embeddings", None)
         self.max_length: int | None = limit - virtual_tokens(model) if isinstance(limit, int) else None
@@ -48,7 +55,7 @@ class Scorer:
         self.language_model.eval()
         try:
             for pack in pack_rows(rows, self.pack_tokens, share=shares, padded=not shares):
-                with torch.no_grad(), self.language_model.running():
+                with torch.no_grad(), self.language_model.running(self.compute_dtype):
                     logps_N = self.language_model(pack.to(self.language_model.device)).float().cpu()
                 for index, logps in zip(pack.rows, by_row(logps_N, [pack]), strict=True):
                     if torch.isnan(logps).any():
@@ -73,13 +80,14 @@ class Scorer:
         return Row(row.ids[begin:], targets, row.weight, row.group, row.role, row.place)
 
     def _check_lengths(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            if not self.fits(row):
-                raise ModelError(
-                    f"the row has {len(row):,} tokens, and the model takes {self.max_length:,}",
-                    where=row.place,
-                    do="shorten it; perplexity of longer texts is measured by sliding window",
-                )
+        long = [row for row in rows if not self.fits(row)]
+        if long:
+            more = f" ({len(long):,} of {len(rows):,} rows are too long)" if len(long) > 1 else ""
+            raise ModelError(
+                f"the row has {len(long[0]):,} tokens, and the model takes {self.max_length:,}{more}",
+                where=long[0].place,
+                do="shorten it; perplexity of longer texts is measured by sliding window",
+            )
 
 
 _SOUND = "check the weights with `whet selftest`, or evaluate in float32 (model.dtype=float32)"

@@ -10,6 +10,8 @@ import torch
 
 from whet.data import read
 from whet.errors import RowError
+from whet.evaluate.score import Scorer
+from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded
 from whet.models.saved import open_run
 from whet.recipe import DataPart
@@ -25,10 +27,19 @@ class Subject:
     model: Any
     tokenizer: Any
     renderer: Renderer
+    language_model: LanguageModel | None = None
+    """Probed already, where there is one."""
+    compute_dtype: torch.dtype = torch.float32
+    pack_tokens: int | None = None
 
     @classmethod
     def of(cls, loaded: Loaded) -> Subject:
         return cls(loaded.name, loaded.model, loaded.tokenizer, Renderer(loaded.tokenizer))
+
+    def scorer(self) -> Scorer:
+        """What gives its log-probabilities."""
+        size = len(self.tokenizer)
+        return Scorer(self.model, size, self.pack_tokens, self.language_model, self.compute_dtype)
 
 
 def open_subject(run: str | Loaded, base: bool = False, dtype: torch.dtype = torch.float32) -> Subject:
@@ -40,11 +51,13 @@ def open_subject(run: str | Loaded, base: bool = False, dtype: torch.dtype = tor
     return Subject.of(open_run(run, base=base, device=device, dtype=dtype))
 
 
-def read_rows(data: str | DataPart | Sequence[DataPart], seed: int = 0) -> list[Example]:
-    """The rows to evaluate on, in the shapes that training reads."""
+def read_rows(data: str | DataPart | Sequence[DataPart] | Sequence[Example], seed: int = 0) -> list[Example]:
+    """The rows to evaluate on, in the shapes that training reads; rows that were read already as they are."""
     if isinstance(data, str):
         data = DataPart(path=data)
-    return read([data] if isinstance(data, DataPart) else list(data), "sft", seed)
+    parts = [data] if isinstance(data, DataPart) else list(data)
+    examples = [one for one in parts if isinstance(one, Example)]
+    return examples or read([one for one in parts if isinstance(one, DataPart)], "sft", seed)
 
 
 def prompt_of(example: Example) -> list[Message]:

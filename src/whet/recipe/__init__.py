@@ -6,10 +6,13 @@ one. Every field has a default but `data`.
     tree.py     the recipe and its parts          methods.py   the part `method`, a class a kind
     load.py     from YAML and words to a recipe   schema.py    every key, for people to read
     part.py     the parent of all parts           faults.py    what is said of a wrong setting
+    evaluate.py the part `evaluate`               endpoint.py  a model behind an endpoint
 """
 
 from __future__ import annotations
 
+from whet.recipe.endpoint import EndpointPart
+from whet.recipe.evaluate import EvaluatePart, JudgePart
 from whet.recipe.load import check_recipe, load_recipe, recipe_yaml
 from whet.recipe.methods import (
     AdaLoRAPart,
@@ -47,9 +50,12 @@ __all__ = [
     "BOFTPart",
     "BottleneckPart",
     "DataPart",
+    "EndpointPart",
     "EnginePart",
+    "EvaluatePart",
     "FullPart",
     "IA3Part",
+    "JudgePart",
     "LNTuningPart",
     "LoRAPart",
     "MethodPart",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from whet.recipe.evaluate import EvaluatePart
 from whet.recipe.methods import LoRAPart, MethodPart
 from whet.recipe.part import Part
 
@@ -106,7 +107,8 @@ class Recipe(Part):
     objective: ObjectivePart = SFTPart()
     train: TrainPart = TrainPart()
     engine: EnginePart = EnginePart()
-    evaluate: list[Literal["perplexity"]] = ["perplexity"]
+    evaluate: EvaluatePart = EvaluatePart()
+    """What is measured before, during and after training, beside the held-out perplexity."""
     samples: Annotated[int, Field(ge=0)] = 3
     """Held-out prompts answered before and after, for the report."""
     track: list[str] = []
@@ -117,7 +119,8 @@ class Recipe(Part):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, given: Any) -> Any:
-        """`model: NAME`, `data: PATH` and lists of them, `engine: KIND`; a method without a kind is LoRA."""
+        """`model: NAME`, `data: PATH` and lists of them, `engine: KIND`, `evaluate: METRIC`; a method without a kind is
+        LoRA."""
         if not isinstance(given, dict):
             return given
         given = dict(given)
@@ -131,6 +134,8 @@ class Recipe(Part):
             given["method"] = {"kind": "lora", **given["method"]}
         if isinstance(given.get("objective"), str):
             given["objective"] = {"kind": given["objective"]}
+        if isinstance(given.get("evaluate"), str):
+            given["evaluate"] = [given["evaluate"]]
         data = given.get("data")
         if isinstance(data, (str, dict)):
             data = [data]

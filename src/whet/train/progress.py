@@ -114,6 +114,11 @@ class Progress:
             self._best = values["loss"]
         self._say(line)
 
+    def metrics(self, event: dict[str, Any]) -> None:
+        """One evaluation of what the recipe's `evaluate` asks for: a line of metrics.jsonl."""
+        told = ", ".join(f"{name} {figure(value)}" for name, value in event["metrics"].items())
+        self._say(Text(f"step {event['step']}  ", style="bold").append(plain(told), style="not bold"))
+
     def note(self, text: str) -> None:
         """A warning of one line, above the bar."""
         self._say(Text("! ", style="yellow").append(plain(" ".join(text.split())), style="default"))
@@ -202,6 +207,12 @@ def _figures(summary: dict[str, Any]) -> Table:
     if before and after:
         bits = f"{figure(before.get('bits_per_byte'))} -> {figure(after.get('bits_per_byte'))}"
         rows.insert(0, ("bits a byte", bits))
+    found = summary.get("evaluation") or {}
+    measured = []
+    for one in found.get("differences", []):
+        sides = [figure(found[when][one["name"]]["value"]) for when in ("before", "after")]
+        measured.append((one["name"].replace("_", " "), f"{sides[0]} -> {sides[1]}  {one['verdict']}"))
+    rows[:0] = measured
     table = Table.grid(padding=(0, 3))
     for name, value in rows:
         table.add_row(Text(name, style="dim"), Text(value))

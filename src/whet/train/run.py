@@ -11,7 +11,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from whet.errors import Interrupted, RecipeError, RunError, TrainingError
+from whet.errors import Interrupted, RecipeError, RunError, TrainingError, WhetError
 from whet.methods import METHODS
 from whet.models.load import Loaded, quietly
 from whet.recipe import Recipe, load_recipe
@@ -34,6 +34,7 @@ from whet.train.checkpoint import (
     whole_folder,
 )
 from whet.train.engine import Engine
+from whet.train.evaluator import Evaluator, MakeEvaluator, When, evaluator_of
 from whet.train.folder import free_folder, not_written, read_summary, run_folder, write_text
 from whet.train.offline import Position, offline
 from whet.train.preflight import check, notes
@@ -43,6 +44,9 @@ from whet.train.samples import answers, sample_prompts
 from whet.train.schedule import Schedule
 from whet.train.start import Rows, open_rows, start
 from whet.train.track import check_trackers, log_event, start_trackers
+
+Tell = Callable[[dict[str, Any]], None]
+Measure = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,11 @@ class Run:
     tokenizer: Any = None
 
 
-def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Run:
-    """Train as the recipe says, in a new run folder. `loaded` is used instead of the recipe's model where given.
+def run(
+    recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None, make_evaluator: MakeEvaluator | None = None
+) -> Run:
+    """Train as the recipe says, in a new run folder. `loaded` is used instead of the recipe's model where given;
+    `make_evaluator` is asked for what measures the recipe's `evaluate`.
 
     Raises RecipeError for `method: auto`, which `whet.api.run` resolves first.
     """
@@ -67,10 +74,10 @@ def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Ru
             do="whet.train(...) and `whet train` do that; or take the recipe that `whet advise` writes",
         )
     folder = free_folder(recipe)
-    return _run(recipe, folder, quiet, loaded, resumed=False)
+    return _run(recipe, folder, quiet, loaded, make_evaluator, resumed=False)
 
 
-def resume(folder: Path | str, quiet: bool = False) -> Run:
+def resume(folder: Path | str, quiet: bool = False, make_evaluator: MakeEvaluator | None = None) -> Run:
     """Go on with an unfinished run from its newest checkpoint (from its start where there is none yet).
 
     Raises RunError for a folder that is no run, and for checkpoints of another model, other rows or other settings.
@@ -80,12 +87,20 @@ def resume(folder: Path | str, quiet: bool = False) -> Run:
         raise RunError("no run: there is no recipe.yaml", where=str(folder), do="`whet runs` lists the runs")
     if (summary := read_summary(folder)).get("status") == "finished":
         return Run(folder, summary)
-    return _run(load_recipe(folder / "recipe.yaml"), folder, quiet, None, resumed=True)
+    return _run(load_recipe(folder / "recipe.yaml"), folder, quiet, None, make_evaluator, resumed=True)
 
 
-def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resumed: bool) -> Run:
+def _run(
+    recipe: Recipe,
+    folder: Path,
+    quiet: bool,
+    loaded: Loaded | None,
+    make_evaluator: MakeEvaluator | None,
+    resumed: bool,
+) -> Run:
     began = time.perf_counter()
     check_trackers(recipe.track)
+    evaluator = evaluator_of(recipe, folder, make_evaluator)
     rows = open_rows(recipe, loaded)
     check(rows.prepared.ledger, recipe)
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
@@ -105,7 +120,9 @@ def _run(recipe: Recipe, folder: Path, quiet: bool, loaded: Loaded | None, resum
             progress.note(note)
         with run_folder(folder, recipe, rows.prepared.ledger, position, resumed):
             start_trackers(accelerator, recipe, folder)
-            work = _Work(recipe, folder, started.engine, rows, position, progress, accelerator, started.parameters)
+            work = _Work(
+                recipe, folder, started.engine, rows, position, progress, accelerator, started.parameters, evaluator
+            )
             try:
                 return work.finish(work.train(tensors), time.perf_counter() - began)
             except (Interrupted, TrainingError):
@@ -125,6 +142,7 @@ class _Work:
     progress: Progress
     accelerator: Accelerator
     parameters: int  # of the model before the method was put on
+    evaluator: Evaluator | None
 
     def train(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Measure, train from `tensors` on (a checkpoint's, or none), measure again. Returns what summary.json says."""
@@ -138,13 +156,16 @@ class _Work:
         if before is not None and not self.position.evaluations:
             self.position.evaluations.append((0, before["loss"]))
             self.tell({"step": 0, "epoch": 0.0, "evaluation": before})
+        self._evaluate("before", self.position.step == 0)
         set_seed(self.recipe.train.seed)
         if tensors:
             self.engine.load_state(tensors)
         self.progress.start(schedule.total_steps, self.position.step)
-        stopped = offline(self.engine, prepared.train, schedule, self.position, self.folder, self.tell, measure)
+        tell, held_out = self._evaluating(schedule, measure)
+        stopped = offline(self.engine, prepared.train, schedule, self.position, self.folder, tell, held_out)
         best = self._take_best()
         after = measure() if measure else None
+        self._evaluate("after", at=best)
         texts = answers(model, self.rows.renderer, [ids for ids, _ in prompts])
         samples = [
             {**told, "before": old, "after": new}
@@ -158,7 +179,52 @@ class _Work:
             "best_step": best,
             "samples": samples,
             "stopped_because": stopped,
+            **({"evaluation": self.evaluator.outcome()} if self.evaluator else {}),
         }
+
+    def _evaluating(self, schedule: Schedule, measure: Measure | None) -> tuple[Tell, Measure | None]:
+        """`tell` and `measure` of the loop, which also evaluate where the recipe says so. The last step is left to the
+        evaluation after training."""
+        every = self.recipe.evaluate.every
+        if self.evaluator is None or every == 0:
+            return self.tell, measure
+
+        def tell(event: dict[str, Any]) -> None:
+            self.tell(event)
+            if every != "evaluation" and "loss" in event and event["step"] % every == 0:
+                during()
+
+        def measured() -> dict[str, float]:
+            assert measure is not None
+            figures = measure()
+            if every == "evaluation":
+                during()
+            return figures
+
+        def during() -> None:
+            if self.position.step < schedule.total_steps:
+                self._evaluate("during")
+
+        return tell, measured if measure else None
+
+    def _evaluate(self, when: When, told: bool = True, at: int | None = None) -> None:
+        """Measure what `evaluate:` asks for and tell it, as of step `at` or the present one. Once training has begun a
+        failure (a judge that is down, say) is noted and ends nothing."""
+        if self.evaluator is None:
+            return
+        devices = [self.engine.device] if self.engine.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices):
+                figures = self.evaluator(self.engine, self.rows.renderer, self.rows.held_out, when)
+        except WhetError as error:
+            if when == "before":
+                raise
+            self.progress.note(f"evaluation at step {self.position.step} failed: {error.where or ''} {error.what}")
+            return
+        if told:
+            step = self.position.step if at is None else at
+            epoch = Schedule(len(self.rows.prepared.train), self.recipe.train).epoch_of(step)
+            self.tell({"step": step, "epoch": round(epoch, 4), "metrics": figures})
 
     def tell(self, event: dict[str, Any]) -> None:
         """To metrics.jsonl, the trackers and the screen."""
@@ -168,7 +234,8 @@ class _Work:
         except OSError as error:
             raise not_written(self.folder, error) from error
         log_event(self.accelerator, event)
-        (self.progress.evaluation if "evaluation" in event else self.progress.step)(event)
+        shown = {"evaluation": self.progress.evaluation, "metrics": self.progress.metrics}
+        next((show for key, show in shown.items() if key in event), self.progress.step)(event)
 
     def finish(self, outcome: dict[str, Any], wall_seconds: float) -> Run:
         """Save the result, the summary and the report."""

@@ -21,8 +21,9 @@ from whet.look.units import figure
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run. `steps` are the training lines of metrics.jsonl, `evaluations` its evaluation lines, both
-    in the order of their step; where a resumed run wrote a step again, the later line stands."""
+    """The files of one run. `steps` are the training lines of metrics.jsonl, `evaluations` its evaluation lines
+    and `metrics` those of what the recipe's `evaluate` asks for, in the order of their step; where a resumed run wrote
+    a step again, the later line stands."""
 
     path: Path
     recipe: dict[str, Any]
@@ -31,6 +32,7 @@ class RunFolder:
     steps: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     faults: list[str]
+    metrics: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def status(self) -> str:
@@ -144,8 +146,10 @@ def read_run(folder: Path) -> RunFolder:
     faults: list[str] = []
     steps: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, dict[str, Any]] = {}
+    metrics: dict[int, dict[str, Any]] = {}
     for line in _read_lines(folder / "metrics.jsonl", faults):
-        (evaluations if "evaluation" in line else steps)[line["step"]] = line
+        kind = evaluations if "evaluation" in line else metrics if "metrics" in line else steps
+        kind[line["step"]] = line
     return RunFolder(
         path=folder,
         recipe=_read_tree(folder / "recipe.yaml", faults) or {},
@@ -154,6 +158,7 @@ def read_run(folder: Path) -> RunFolder:
         steps=[steps[step] for step in sorted(steps)],
         evaluations=[evaluations[step] for step in sorted(evaluations)],
         faults=faults,
+        metrics=[metrics[step] for step in sorted(metrics)],
     )
 
 
@@ -167,7 +172,9 @@ def _read_lines(path: Path, faults: list[str]) -> list[dict[str, Any]]:
             continue
         try:
             line = json.loads(text)
-            whole = isinstance(line["step"], int) and isinstance(line.get("evaluation", {}), dict)
+            whole = isinstance(line["step"], int) and all(
+                isinstance(line.get(key, {}), dict) for key in ("evaluation", "metrics")
+            )
         except (json.JSONDecodeError, TypeError, KeyError):
             whole = False
         if whole:

@@ -42,7 +42,17 @@ class Check:
 
 def selftest(part: ModelPart, tolerance: float = 1e-5) -> Iterator[Check]:
     """Run every check in float32, yielding each as it is done. `tolerance` is for those that reorder sums; resuming
-    and saving must be exact."""
+    and saving must be exact: on one thread, because BLAS may take fewer threads for a product when the machine is busy,
+    and sums of other parts end with other last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from _checks(part, tolerance)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _checks(part: ModelPart, tolerance: float) -> Iterator[Check]:
     loaded = load(part.model_copy(update={"dtype": "float32"}), torch.float32)
     torch.manual_seed(0)
     path = probe(loaded.model, len(loaded.tokenizer)).path

@@ -35,9 +35,9 @@ def start_trackers(accelerator: Accelerator, recipe: Recipe, folder: Path) -> No
 
 def log_event(accelerator: Accelerator, event: dict[str, Any]) -> None:
     """A line of metrics.jsonl, to every tracker; evaluation figures as evaluation/NAME."""
-    figures = event.get("evaluation")
+    figures = event.get("evaluation") or event.get("metrics")
     values = (
-        {f"evaluation/{name}": value for name, value in figures.items()}
+        {f"evaluation/{name}": value for name, value in figures.items() if value is not None}
         if figures
         else {f"train/{name}": value for name, value in event.items() if name != "step"}
     )

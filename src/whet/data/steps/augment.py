@@ -6,8 +6,6 @@ that was made is not made into others. The steps that follow see made rows as an
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +13,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from whet.data.curation.contract import Decision, Made, Record, Row, Rows, SetStep
 from whet.data.curation.texts import Path as TextPath
 from whet.data.curation.texts import prompt_and_answer, with_texts
 from whet.data.steps import rewording as words
-from whet.data.steps.endpoint import Answer, Endpoint, Lent, Model, Request
 from whet.data.steps.noise import NoiseSettings, noisy
+from whet.endpoint import Answer, Endpoint, Lent, Model, Request
 from whet.errors import RecipeError, RowError
-from whet.recipe.part import Part
+from whet.recipe.endpoint import EndpointPart
 
 BY_MODEL = ("paraphrase", "synonyms", "self_instruct")
 POOL = 1000
@@ -35,7 +33,7 @@ TRIES = 5
 """Draws of noise until a text differs; a short one may go unharmed a few times."""
 
 
-class AugmentSettings(Part):
+class AugmentSettings(EndpointPart):
     """How rows are made, and of how many."""
 
     by: Literal["noise", "templates", "paraphrase", "synonyms", "self_instruct"]
@@ -58,35 +56,13 @@ class AugmentSettings(Part):
     """By templates: also ask for the question that belongs to the answer."""
     model: str = ""
     """Its name at the endpoint; without one, a model or a run of whet's."""
-    endpoint: str = ""
-    """The address of an OpenAI-compatible server: http://localhost:8000/v1."""
-    api_key_env: str = ""
-    """The environment variable that holds the key. The key itself is written nowhere."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
-    max_tokens: Annotated[int, Field(ge=1)] = 512
-    extra: dict[str, Any] = {}
-    """More keys of the request's body; null takes one out."""
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
-    """Requests at once."""
-    timeout: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds for an answer."""
-    retries: Annotated[int, Field(ge=0, le=20)] = 4
-    """After silence, HTTP 429 or 5xx, or an answer that is none."""
-    backoff: Annotated[float, Field(ge=0)] = 0.5
-    """Seconds before the second try, doubled before each further one; or what Retry-After says."""
     cache: str = ""
     """The file of answers that were paid for; OUT.answers.jsonl without a name."""
     most_alike: Annotated[float, Field(gt=0, le=1)] = 0.95
     """A model's text that shares so much of its words with the source, or with a row made before, is refused."""
     length: tuple[float, float] = (0.5, 2.0)
     """And one that is shorter or longer than the source by more than these."""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _address(cls, endpoint: str) -> str:
-        if endpoint and not re.match(r"https?://[^/@\s]+(?:/|$)", endpoint):
-            raise ValueError("an address such as http://localhost:8000/v1, without user and password")
-        return endpoint
 
     @model_validator(mode="after")
     def _model(self) -> AugmentSettings:
@@ -265,22 +241,12 @@ class Augment(SetStep):
                 )  # fmt: skip
             asked = {"max_new_tokens": self.set.max_tokens, "temperature": self.set.temperature}
             return Lent(generate, model=self.set.model, seed=self.context.seed, **asked)
-        body = {"model": self.set.model, "temperature": self.set.temperature, "max_tokens": self.set.max_tokens}
-        body = {key: value for key, value in (body | self.set.extra).items() if value is not None}
         beside = f"{self.context.beside}.answers.jsonl" if self.context.beside else ""
         cache = self.set.cache or beside
-        return Endpoint(
-            self.set.endpoint, body, key=self._key(), concurrency=self.set.concurrency, timeout=self.set.timeout,
-            retries=self.set.retries, backoff=self.set.backoff, cache=Path(cache) if cache else None,
-            sensible=words.example_of if self.set.by == "self_instruct" else str.strip,
+        return Endpoint.of(
+            self.set, "augment", Path(cache) if cache else None,
+            words.example_of if self.set.by == "self_instruct" else str.strip,
         )  # fmt: skip
-
-    def _key(self) -> str:
-        name = self.set.api_key_env
-        if name and not os.environ.get(name):
-            what = "the environment variable that `api_key_env` names is not set"  # its name may be a key by mistake
-            raise RecipeError(what, where="augment", do="export it, and give its name, never the key")
-        return os.environ[name] if name else ""
 
 
 def _held_back(row: Row) -> str:

@@ -18,7 +18,12 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def normal(text: str) -> str:
     """Lower case, no punctuation, no English articles, single blanks (Rajpurkar et al. 2016, the SQuAD evaluation)."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    return " ".join(_ARTICLES.sub(" ", as_label(text)).split())
+
+
+def as_label(text: str) -> str:
+    """Lower case, no punctuation, single blanks: how labels are compared. "a" may be one, so articles stay."""
+    return " ".join(text.lower().translate(_PUNCTUATION).split())
 
 
 def exact_match(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Measured]:

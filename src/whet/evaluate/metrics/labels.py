@@ -10,7 +10,7 @@ import numpy as np
 
 from whet.errors import RowError
 from whet.evaluate.measure import Measured, mean_of
-from whet.evaluate.metrics.answers import normal
+from whet.evaluate.metrics.answers import as_label
 from whet.evaluate.metrics.references import references_of
 
 MOST_LABELS = 200
@@ -23,7 +23,7 @@ def accuracy(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[
     """Whether the answer's label is the reference's; the label is found at the answer's beginning."""
     wanted = [refs[0] for refs in references_of(columns)]
     names = label_names(wanted)
-    values = [float(label_in(text, names) == normal(label)) for text, label in zip(completions, wanted, strict=True)]
+    values = [float(label_in(text, names) == as_label(label)) for text, label in zip(completions, wanted, strict=True)]
     return [mean_of("accuracy", values)]
 
 
@@ -31,12 +31,12 @@ def macro_f1(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[
     """The mean of the labels' F1; the confusion matrix is in the notes."""
     wanted = [refs[0] for refs in references_of(columns)]
     names = label_names(wanted)
-    return [of_labels([label_in(text, names) for text in completions], [normal(label) for label in wanted], names)]
+    return [of_labels([label_in(text, names) for text in completions], [as_label(label) for label in wanted], names)]
 
 
 def label_names(labels: Sequence[str]) -> list[str]:
     """The different labels, normalised, in order of name. Raises RowError where there are too many to be labels."""
-    names = sorted({normal(label) for label in labels})
+    names = sorted({as_label(label) for label in labels})
     if len(names) > MOST_LABELS:
         raise RowError(
             f"the references have {len(names)} different values, which is more than labels have",
@@ -47,7 +47,7 @@ def label_names(labels: Sequence[str]) -> list[str]:
 
 def label_in(text: str, names: Sequence[str]) -> str:
     """The label that an answer begins with (the longest, where one begins another); OTHER for none of them."""
-    answer = normal(text) + " "
+    answer = as_label(text) + " "
     found = [name for name in names if answer.startswith(name + " ")]
     return max(found, key=len) if found else OTHER
 

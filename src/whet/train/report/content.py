@@ -131,6 +131,37 @@ def samples(run: RunFolder) -> list[dict[str, str]]:
     return [{key: str(sample.get(key) or "") for key in keys} for sample in (run.summary or {}).get("samples", [])]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What the recipe's `evaluate` came to: where, and a line a metric: name, before, after, difference, verdict."""
+
+    title: str
+    lines: list[list[str]]
+
+
+def evaluated(run: RunFolder) -> Evaluated | None:
+    """The base beside the result, each figure with its interval; None where nothing was asked for."""
+    found = (run.summary or {}).get("evaluation")
+    if not found:
+        return None
+    verdicts = {one["name"]: one for one in found.get("differences") or []}
+    lines = []
+    for name in found.get("after") or found.get("before") or {}:
+        sides = [_interval((found.get(when) or {}).get(name)) for when in ("before", "after")]
+        one = verdicts.get(name)
+        change = [_interval(one, "+.3g"), f"{one['verdict']} (p {one['p']:.2g})"] if one else [MISSING, ""]
+        lines.append([name.replace("_", " "), *sides, *change])
+    return Evaluated(f"Evaluation on {count(found.get('rows'))} rows: {found.get('data')}", lines)
+
+
+def _interval(found: dict[str, Any] | None, form: str = "") -> str:
+    if not found or found.get("value") is None:
+        return MISSING
+    value, low, high = found["value"], found.get("low"), found.get("high")
+    told = [format(number, form) if form and number else figure(number) for number in (value, low, high)]
+    return told[0] if low is None or low == high else f"{told[0]} ({told[1]} to {told[2]})"
+
+
 def ledger(preflight: dict[str, Any] | None) -> list[LedgerRow]:
     """preflight.json as a table: what is told of training and held-out rows side by side, then what concerns both."""
     if not preflight:

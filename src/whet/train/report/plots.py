@@ -1,9 +1,10 @@
-"""The plots of a run: loss, learning rate, gradient norm, throughput."""
+"""The plots of a run: loss, metrics, learning rate, gradient norm, throughput."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,27 @@ MAX_POINTS = 1000
 """A longer curve is drawn as the means of so many stretches: the page stays small, the curve looks the same."""
 
 
+MOST_METRICS = 6
+
+
 def plots_of(run: RunFolder) -> list[Plot]:
-    """Loss, learning rate, gradient norm and throughput; only those of which there is a number to show."""
+    """Loss, the recipe's metrics, learning rate, gradient norm and throughput: those that have a number to show."""
     loss = _loss_plot(run)
     others = [
         _curve_plot(run, "learning_rate", "Learning rate", scientific, smooth=False),
         _curve_plot(run, "grad_norm", "Gradient norm", "{:.3g}".format, smooth=True),
         _curve_plot(run, "tokens_per_second", "Tokens a second", "{:,.0f}".format, smooth=True),
     ]
-    return [plot for plot in (loss, *others) if plot]
+    return [plot for plot in (loss, *_metric_plots(run), *others) if plot]
+
+
+def _metric_plots(run: RunFolder) -> list[Plot | None]:
+    """What the recipe's `evaluate` asks for, over the steps it was measured at."""
+    lines = [{"step": line["step"], **line["metrics"]} for line in run.metrics]
+    names = [name for name in (lines[0] if lines else {}) if name != "step"]
+    names = [name for name in names if len({line.get(name) for line in lines}) > 1]  # one that stays says nothing
+    measured = replace(run, steps=lines)
+    return [_curve_plot(measured, name, name.replace("_", " "), _short, smooth=False) for name in names[:MOST_METRICS]]
 
 
 def curve(lines: Sequence[dict[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +119,10 @@ def _curve_plot(run: RunFolder, key: str, title: str, written: Callable[[float],
 
     alt = f"{title} {_from_to(steps_P, centred_mean(values_P) if smooth else values_P, written)}."
     return Plot(title, alt, [], [("", _svg(key.replace("_", "-"), NARROW, draw, written))])
+
+
+def _short(value: float) -> str:
+    return scientific(value) if abs(value) < 0.001 else f"{value:g}"
 
 
 def _from_to(steps: np.ndarray, values: np.ndarray, written: Callable[[float], str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from whet.data.steps.endpoint import GIVE_UP, Answer, Endpoint, Lent, in_order, retry_after
+from whet.endpoint import GIVE_UP, Answer, Endpoint, Lent, in_order, retry_after
 from whet.errors import ModelError, StorageError
 
 
@@ -72,20 +72,22 @@ def test_what_can_pass_is_tried_again(chat_server: Any, failure: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "fault"),
+    ("failure", "fault", "down"),
     [
-        ((500, {}, b""), "HTTP 500"),
-        ((429, {}, b""), "HTTP 429"),
-        ((200, {}, b"nonsense"), "an answer that is no chat completion"),
-        ((200, {}, body("")), "empty answer"),
-        (0.6, "no answer in 0.25 s"),
+        ((500, {}, b""), "HTTP 500", True),
+        ((429, {}, b""), "HTTP 429", True),
+        ((200, {}, b"nonsense"), "an answer that is no chat completion", True),
+        ((200, {}, body("")), "empty answer", False),
+        (0.6, "no answer in 0.25 s", True),
     ],
     ids=str,
 )
-def test_what_does_not_pass_is_a_fault_and_the_rest_goes_on(chat_server: Any, failure: Any, fault: str) -> None:
+def test_what_does_not_pass_is_a_fault_and_the_rest_goes_on(
+    chat_server: Any, failure: Any, fault: str, down: bool
+) -> None:
     chat_server.reply = lambda body, number: failure if body["messages"][0]["content"] == "bad" else "good"
     model = endpoint(chat_server, timeout=0.25, retries=1)
-    assert asked(model, ["a", "bad", "b"]) == [Answer("good"), Answer("", fault), Answer("good")]
+    assert asked(model, ["a", "bad", "b"]) == [Answer("good"), Answer("", fault, down), Answer("good")]
     assert len(chat_server.seen) == 4
 
 
@@ -116,7 +118,7 @@ def test_a_wrong_key_or_address_stops_at_once_and_shows_no_key(chat_server: Any,
 
 def test_nobody_there_is_a_fault() -> None:
     model = Endpoint("http://127.0.0.1:9/v1", {"model": "m"}, retries=1, backoff=0.0)
-    assert asked(model, ["x"]) == [Answer("", "no connection")]
+    assert asked(model, ["x"]) == [Answer("", "no connection", down=True)]
 
 
 def test_the_server_says_how_long_to_wait(chat_server: Any) -> None:

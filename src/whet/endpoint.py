@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
+import os
 import queue
 import random
 import re
@@ -23,9 +25,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import orjson
-
-from whet.errors import ModelError, StorageError
+from whet.errors import ModelError, RecipeError, StorageError
+from whet.recipe.endpoint import EndpointPart
 
 LONGEST_WAIT = 60.0
 """Seconds between two tries, whatever back-off or Retry-After say."""
@@ -43,10 +44,11 @@ R = TypeVar("R")
 
 
 class Answer(NamedTuple):
-    """What a model said, or why there is nothing."""
+    """What a model said, or why there is nothing; `down` where the endpoint failed and not its answer."""
 
     text: str
     fault: str = ""
+    down: bool = False
 
 
 class Model(Protocol):
@@ -85,11 +87,11 @@ def _answer(text: str) -> Answer:
 
 
 class _Again(Exception):
-    """A failure that may pass; after so many seconds, if the endpoint says."""
+    """A failure that may pass; after so many seconds, if the endpoint says. `down` as Answer has it."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(self, reason: str, wait: float | None = None, down: bool = True) -> None:
         super().__init__(reason)
-        self.reason, self.wait = reason, wait
+        self.reason, self.wait, self.down = reason, wait, down
 
 
 class _Never(Exception):
@@ -117,6 +119,20 @@ class Endpoint:
         self._failed_in_a_row = 0
         self._open = urllib.request.build_opener(_NoRedirect).open
 
+    @classmethod
+    def of(
+        cls, part: EndpointPart, where: str, cache: Path | None = None, sensible: Callable[[str], Any] = str.strip
+    ) -> Endpoint:
+        """That of a recipe's part. Raises RecipeError, of `where`, where the key is not where it is said to be."""
+        name = part.api_key_env
+        if name and not os.environ.get(name):
+            what = "the environment variable that `api_key_env` names is not set"  # its name may be a key by mistake
+            raise RecipeError(what, where=where, do="export it, and give its name, never the key")
+        return cls(
+            part.endpoint, part.body(), key=os.environ[name] if name else "", concurrency=part.concurrency,
+            timeout=part.timeout, retries=part.retries, backoff=part.backoff, cache=cache, sensible=sensible,
+        )  # fmt: skip
+
     def ask(self, tasks: Iterable[T], requests: Callable[[T], list[Request]]) -> Iterator[tuple[T, list[Answer]]]:
         """As Model has it. Raises ModelError where no request can be taken: wrong key, address or model."""
 
@@ -131,23 +147,23 @@ class Endpoint:
 
     def answer(self, request: Request) -> Answer:
         """The answer to one request, from the cache or from the endpoint."""
-        body = orjson.dumps(self.settings | request, option=orjson.OPT_SORT_KEYS)
+        body = _dumps(self.settings | request)
         digest = hashlib.blake2b(self.url.encode() + b"\n" + body, digest_size=16).hexdigest()
         known = self._cache.known.get(digest)
         if known is not None:
             self._count("from cache")
             return Answer(known)
-        reason = ""
+        reason, down = "", False
         for attempt in range(self.retries + 1):
             if self._stop.is_set() or self._failed_in_a_row >= GIVE_UP:
-                return Answer("", f"not asked: the endpoint failed {GIVE_UP} times in a row")
+                return Answer("", f"not asked: the endpoint failed {GIVE_UP} times in a row", down=True)
             self._count("retried" if attempt else "asked")
             try:
                 text = self._post(body)
                 if not self.sensible(text):
-                    raise _Again("not what was asked for")
+                    raise _Again("not what was asked for", down=False)
             except _Again as error:
-                reason = error.reason
+                reason, down = error.reason, error.down
                 wait = self.backoff * 2**attempt * (0.5 + random.random()) if error.wait is None else error.wait
                 if attempt < self.retries:
                     self._stop.wait(min(wait, LONGEST_WAIT))
@@ -157,12 +173,12 @@ class Endpoint:
                 self._failed_in_a_row = 0
                 self._cache.put(digest, text)
                 return Answer(text)
-        return self._failed(reason)
+        return self._failed(reason, down)
 
-    def _failed(self, reason: str) -> Answer:
+    def _failed(self, reason: str, down: bool = False) -> Answer:
         with self._lock:
             self._failed_in_a_row += 1
-        return Answer("", reason)
+        return Answer("", reason, down)
 
     def _count(self, what: str) -> None:
         with self._lock:
@@ -228,24 +244,29 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
 def content_of(body: bytes) -> str:
     """The text of a chat completion, without what a reasoning model thinks aloud before it."""
     try:
-        choice = orjson.loads(body)["choices"][0]
+        choice = json.loads(body)["choices"][0]
         text, ended = choice["message"]["content"], choice.get("finish_reason")
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise _Again("an answer that is no chat completion") from None
     if ended == "length":
         raise _Never("cut off at max_tokens")
     text = re.sub(r"(?s)^\s*<think>.*?</think>", "", text) if isinstance(text, str) else ""
     if not text.strip():
-        raise _Again("empty answer")
+        raise _Again("empty answer", down=False)
     return text
+
+
+def _dumps(tree: dict[str, Any]) -> bytes:
+    """The same bytes for the same tree."""
+    return json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def _message(body: bytes) -> str:
     try:
-        found = orjson.loads(body)
+        found = json.loads(body)
         found = found.get("error", found)
         return str(found.get("message", "") if isinstance(found, dict) else found)[:300]
-    except (orjson.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError):
         return ""
 
 
@@ -313,16 +334,16 @@ class _Cache:
             raise StorageError(what, where=str(path), do="name another `cache`") from None
         for line in before.splitlines():
             try:
-                entry = orjson.loads(line)
+                entry = json.loads(line)
                 self.known[entry["request"]] = entry["answer"]
-            except (orjson.JSONDecodeError, LookupError, TypeError):
+            except (ValueError, LookupError, TypeError):
                 continue
 
     def put(self, request: str, answer: str) -> None:
         with self._lock:
             self.known[request] = answer
             if self._file is not None and not self._file.closed:
-                self._file.write(orjson.dumps({"request": request, "answer": answer}) + b"\n")
+                self._file.write(_dumps({"request": request, "answer": answer}) + b"\n")
 
     def close(self) -> None:
         if self.path is not None and self._file is not None:
