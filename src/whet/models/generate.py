@@ -92,14 +92,14 @@ def stream(
     """The text of one answer, piece by piece: whole characters only, without special tokens. Leaving the loop early
     stops the model after the token at hand. Raises ModelError as `sample` does."""
     stop = frozenset(stop_ids)
-    [room] = rooms_of(model, [prompt], max_new_tokens)
+    most = room(model, prompt, max_new_tokens)
     draw = Draw(temperature, top_p, top_k, seed)
     text = _Text(tokenizer, prompt)
     with _evaluating(model):
         if takes_tries(model):
-            tokens = Decoder(model, [prompt], [room], draw).tokens(stop, 1)
+            tokens = Decoder(model, [prompt], [most], draw).tokens(stop, 1)
         else:
-            tokens = by_transformers.streamed(model, prompt, room, draw, stop)
+            tokens = by_transformers.streamed(model, prompt, most, draw, stop)
         with closing(tokens):
             for _, token, _ in tokens:
                 if token not in stop and (piece := text.add(token)):
@@ -122,6 +122,11 @@ def _evaluating(model: Any) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def room(model: Any, prompt: list[int], max_new_tokens: int) -> int:
+    """Tokens that the answer to a prompt may have. Raises ModelError for a prompt that is empty or leaves no room."""
+    return rooms_of(model, [prompt], max_new_tokens)[0]
 
 
 def rooms_of(
