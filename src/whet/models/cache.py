@@ -167,13 +167,20 @@ class Step:
         """`query` [1, H, R, D], `key` and `value` [1, G, R, D] -> [1, H, R, D]."""
         layer, self.layer = self.layer, self.layer + 1
         self.cache.room(layer, self.rows, self.size, key, value)
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        keys[self.slots_R, :, self.own_R1[:, 0]] = key[0].transpose(0, 1)
-        values[self.slots_R, :, self.own_R1[:, 0]] = value[0].transpose(0, 1)
+        keys, values = (
+            self._added(held[layer], new) for held, new in ((self.cache.keys, key), (self.cache.values, value))
+        )
         heads, groups = query.shape[1], key.shape[1]
+        if not self.groups and softcap is None:
+            seen = None if self.rows == 1 and window is None else ~self.mask(window)[:, None, None]
+            out = scaled_dot_product_attention(
+                query[0].transpose(0, 1)[:, :, None], keys, values, attn_mask=seen, scale=scale,
+                enable_gqa=heads > groups,
+            )  # fmt: skip
+            return out[:, :, 0].transpose(0, 1)[None]
         q = query[0].transpose(0, 1).reshape(self.rows, groups, heads // groups, -1)  # [R, G, H / G, D]
         scores = q.new_empty(*q.shape[:3], self.depth + self.size)
-        scores[..., self.depth :] = q @ keys[: self.rows, :, : self.size].mT
+        scores[..., self.depth :] = q @ keys.mT
         for number, first, members in self.groups:
             k = self.cache.shared[number][layer][0]
             found = _over_rows(q if members is None else q[members], k.mT)
@@ -183,7 +190,7 @@ class Step:
             scores = softcap * torch.tanh(scores / softcap)
         scores.masked_fill_(self.mask(window)[:, None, None], float("-inf"))
         p = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
-        out = p[..., self.depth :] @ values[: self.rows, :, : self.size]
+        out = p[..., self.depth :] @ values
         for number, first, members in self.groups:
             v = self.cache.shared[number][layer][1]
             found = _over_rows(p[_of(members, first, first + v.shape[1])], v)
@@ -192,6 +199,14 @@ class Step:
             else:
                 out[members] += found
         return out.reshape(self.rows, heads, -1).transpose(0, 1)[None]
+
+    def _added(self, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Slots with the new token's keys or values [1, G, R, D] in their places: [R, G, S, D]."""
+        if self.rows == 1:
+            held[0, :, self.size - 1] = new[0, :, 0]
+        else:
+            held[self.slots_R, :, self.own_R1[:, 0]] = new[0].transpose(0, 1)
+        return held[: self.rows, :, : self.size]
 
 
 def _of(members: torch.Tensor | None, first: int, last: int) -> Any:
