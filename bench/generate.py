@@ -5,10 +5,10 @@
     python bench/generate.py --prompts FILE.jsonl --model FOLDER
 
 A prompt is a few-shot preamble (rows of the package, answered) and one more question; --prompts takes JSON lines with
-`prompt`, used as they are. `model.generate` gets the prompts sorted by length, padded at the left, in batches of each size
-in --theirs. The sides take turns, and medians count; processor seconds stand beside, for machines that others use too. The
-probe of the model is part of the first round. Exits with 1 where tokens differ, unless the logits of the two were within
-1e-4 of each other where they part.
+`prompt`, used as they are. `model.generate` gets the prompts sorted by length, padded at the left, in batches of each
+size in --theirs. The sides take turns, and medians count; processor seconds stand beside, for machines that others use
+too. The probe of the model is part of the first round. Exits with 1 where tokens differ, unless the logits of the two
+were within 1e-4 of each other where they part.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def report(
     lengths = sorted(map(len, prompts))
     print(f"{len(prompts)} prompts of {lengths[0]} to {lengths[-1]} tokens (median {lengths[len(lengths) // 2]}),")
     print(f"{tokens / len(prompts):.1f} tokens an answer, {torch.get_num_threads()} threads, {model.device}")
-    medians = {name: [statistics.median(kind) for kind in zip(*several, strict=True)] for name, several in times.items()}
+    medians = {
+        name: [statistics.median(kind) for kind in zip(*several, strict=True)] for name, several in times.items()
+    }
     for name, (seconds, processor) in medians.items():
         each = " ".join(f"{one:.2f}" for one, _ in times[name])
         print(f"{name:12} {seconds:8.2f} s (rounds {each}), of the processor {processor:8.2f} s", end="  ")

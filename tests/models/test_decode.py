@@ -30,7 +30,7 @@ def tokenizer(tiny_tokenizer: Callable[[], Any]) -> Any:
 
 
 def prompts() -> list[list[int]]:
-    """Prefixes shared at two depths, a prompt that another goes on from, one there three times, and short ones alone."""
+    """Prefixes shared at two depths, a prompt that others go on from, one there three times, and some alone."""
     draw = np.random.default_rng(0)
     ids = lambda size: draw.integers(3, 97, size).tolist()  # noqa: E731
     stem, branch = ids(20), ids(18)
@@ -176,7 +176,7 @@ def test_a_row_without_numbers_is_named(make_model: Any, tokenizer: Any, archite
 def test_prompts_that_are_too_long_are_named_and_counted(make_model: Any, tokenizer: Any) -> None:
     model = make_model("llama").eval()  # 256 positions
     given = [[5] * 10, [5] * 256, [5] * 20, [5] * 300]
-    with pytest.raises(ModelError, match=r"prompt 2: the prompt has 256 tokens .* 256 .*\(2 of 4 prompts are like this"):
+    with pytest.raises(ModelError, match=r"prompt 2: the prompt has 256 .* 256 .*\(2 of 4 prompts are like this"):
         answered(model, tokenizer, given)
     with pytest.raises(ModelError, match=r"b:3: the prompt is empty"):
         answered(model, tokenizer, [[5], [6], []], places=["b:1", "b:2", "b:3"])

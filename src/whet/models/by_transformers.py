@@ -30,7 +30,7 @@ def batched(
     draw: Draw,
     stop: frozenset[int],
     batch_size: int,
-) -> Iterator[tuple[int, int, bool]]:
+) -> Generator[tuple[int, int, bool], None, None]:
     """(row, token, whether it is the row's last), batch by batch."""
     longest = max(len(prompt) + room for prompt, room in zip(prompts, rooms, strict=True))
     # Padding between virtual tokens and a prompt would move the two apart.
@@ -91,9 +91,7 @@ def _plain(model: Any) -> Iterator[None]:
         base.generation_config = defaults
 
 
-def _batches(
-    prompts: Sequence[list[int]], rooms: Sequence[int], batch_size: int, alike: bool
-) -> Iterator[list[int]]:
+def _batches(prompts: Sequence[list[int]], rooms: Sequence[int], batch_size: int, alike: bool) -> Iterator[list[int]]:
     """Indices of prompts that are answered together: of like lengths (`alike`: the same), and with the same room."""
     order = sorted(range(len(prompts)), key=lambda index: (-rooms[index], len(prompts[index])))
     batch: list[int] = []

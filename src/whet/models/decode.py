@@ -4,16 +4,16 @@ Prompts are one trie of tokens (`whet.tokens.pack`). A segment that several rows
 is let in, and its keys and values stay until the last of them has ended. What only one row sees, the end of its prompt
 and its answer, lies in that row's slot of a padded cache.
 
-Each step gives every row in flight one token. Rows lie side by side as one sequence [1, R], so all products run over all
-rows; attention scores a row's own tokens slot by slot, and a shared segment's as one product over all rows that see
-it: its keys are read once, not once a row. One softmax goes over both, so nothing is approximated. A row that ends
+Each step gives every row in flight one token. Rows lie side by side as one sequence [1, R], so all products run over
+all rows; attention scores a row's own tokens slot by slot, and a shared segment's as one product over all rows that
+see it: its keys are read once, not once a row. One softmax goes over both, so nothing is approximated. A row that ends
 leaves its slot to the last one in flight, and once enough slots are free the next prompts are let in.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +62,11 @@ class Decoder:
         self.virtual = virtual_tokens(model)
         self._lay(prompts)
         self.cache = Cache()
-        self.ends: dict[int, torch.Tensor] = {}  # shared segment -> hidden state [D] of its last token
+        self.ends: dict[int, torch.Tensor] = {}  # segment that a prompt ends with -> hidden state [D] of its last token
         self.flight: list[_Row] = []
         self.prefill_tokens = PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cpu"])
 
-    def tokens(self, stop: frozenset[int], batch_size: int) -> Iterator[tuple[int, int, bool]]:
+    def tokens(self, stop: frozenset[int], batch_size: int) -> Generator[tuple[int, int, bool], None, None]:
         """(row, token, whether it is the row's last) as they are made, rows in no order. At most `batch_size` rows are
         in flight."""
         longest = max((self._length(number) for number in self.own), default=0) + max(self.rooms)
@@ -87,7 +87,7 @@ class Decoder:
                 yield from told
 
     def _lay(self, prompts: Sequence[list[int]]) -> None:
-        """All prompts as one trie: its segments, which of them each row sees, and the order in which rows are let in."""
+        """All prompts as one trie: its segments, which of them each row sees, and the order of letting rows in."""
         # The token after a prompt is the one target, so that a pack's row is the prompt whole.
         rows = [Row(np.array([*ids, 0], np.int32), np.arange(len(ids) + 1) == len(ids)) for ids in prompts]
         [pack] = pack_rows(rows, sum(map(len, prompts)) + 1)
@@ -105,8 +105,9 @@ class Decoder:
         self.seen_by = Counter(number for end in self.end_of.values() for number in self.lines[end])
         parents = {segment.parent for segment in self.segments}
         self.own = {n for n in range(len(self.segments)) if self.seen_by[n] == 1 and n not in parents}
-        # Rows that share nothing, by length: slots are padded to the longest in flight.
-        order = sorted(pack.rows, key=lambda r: (len(prompts[r]) if len(self.lines[self.end_of[r]]) == 1 else 0))
+        # Rows that share nothing come last, by length: slots are padded to the longest in flight.
+        lonely = {row for row, end in self.end_of.items() if end in self.own and self.depths[end] == self.virtual}
+        order = sorted(pack.rows, key=lambda row: len(prompts[row]) if row in lonely else 0)
         self.waiting = order[::-1]
 
     def _length(self, segment: int) -> int:
@@ -132,13 +133,15 @@ class Decoder:
             shared = tuple(number for number in line if number not in self.own)
             own = sum(self._length(number) for number in line if number in self.own)
             rows.append(_Row(index, shared, sum(map(self._length, shared)), own))
-        last = self._prefill(parts) if parts else {}
-        hidden_RD = torch.stack([self._end(self.end_of[row.index], last) for row in rows])
+        if parts:
+            self._prefill(parts)
+        ends = [self.end_of[row.index] for row in rows]
+        hidden_RD = torch.stack([self.ends.pop(end) if end in self.own else self.ends[end] for end in ends])
         self.flight += rows
         return self._logits(hidden_RD), rows
 
-    def _prefill(self, parts: list[Part]) -> dict[int, torch.Tensor]:
-        """Compute segments, ancestors first; of each the hidden state [D] of its last token."""
+    def _prefill(self, parts: list[Part]) -> None:
+        """Compute segments, ancestors first."""
         places = [(self.segments[part.segment].start, self.segments[part.segment].stop) for part in parts]
         at = torch.cat([torch.arange(start, stop, device=self.device) for start, stop in places]) - self.virtual
         own = max((part.stop - part.start for part in parts if part.slot is not None), default=0)
@@ -146,7 +149,8 @@ class Decoder:
         work = Prefill(self.cache, parts, slots, own)
         inputs = {"input_ids": self.ids[at][None], "position_ids": self.positions[at][None]}
         hidden_TD = self._forward(inputs, work)
-        return {part.segment: hidden_TD[part.stop - 1] for part in parts}
+        ending = set(self.end_of.values())
+        self.ends |= {part.segment: hidden_TD[part.stop - 1] for part in parts if part.segment in ending}
 
     def _root(self) -> None:
         """Virtual tokens, the ancestor of every row: a method's own keys and values, or computed from embeddings."""
@@ -159,12 +163,6 @@ class Decoder:
         positions = torch.arange(self.virtual, device=self.device)[None]
         work = Prefill(self.cache, [Part(0, 0, self.virtual, (), None)], 0, 0)
         self._forward({"inputs_embeds": prompt_1PD, "position_ids": positions}, work)
-
-    def _end(self, segment: int, last: dict[int, torch.Tensor]) -> torch.Tensor:
-        """The hidden state after a prompt; kept where other rows end there too."""
-        if segment in last and segment not in self.own:
-            self.ends[segment] = last[segment]
-        return self.ends[segment] if segment not in self.own else last[segment]
 
     def _step(self) -> torch.Tensor:
         """A token more for each row in flight: the logits after it."""

@@ -51,8 +51,8 @@ class Draw:
         return torch.searchsorted(summed_RV, drawn_R1, right=True)[:, 0].tolist()  # type: ignore[no-any-return]
 
     def probabilities(self, logits_RV: torch.Tensor) -> torch.Tensor:
-        """What is drawn from [R, V]: the softmax at this temperature over the `top_k` likeliest tokens, and of them over
-        the fewest that make up `top_p` (Holtzman et al. 2020, arXiv 1904.09751)."""
+        """What is drawn from [R, V]: the softmax at this temperature over the `top_k` likeliest tokens, and of them
+        over the fewest that make up `top_p` (Holtzman et al. 2020, arXiv 1904.09751)."""
         logits_RV = logits_RV / self.temperature
         if 0 < self.top_k < logits_RV.shape[-1]:
             least_R1 = logits_RV.topk(self.top_k, dim=-1).values[:, -1:]
