@@ -29,10 +29,6 @@ class Cache:
     keys: list[torch.Tensor] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
 
-    def give(self, segment: int, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Keys and values of a shared segment that no forward makes."""
-        self.shared[segment] = list(pairs)
-
     def room(self, layer: int, slots: int, length: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """See to it that a layer has so many slots of such a length, `key` and `value` [1, G, T, D] being like them."""
         for held, like in ((self.keys, key), (self.values, value)):
@@ -87,6 +83,7 @@ class Prefill:
         for part in self.parts:
             k, v = key[0, :, part.start : part.stop], value[0, :, part.start : part.stop]
             if part.slot is None:
+                k, v = k.clone(), v.clone()  # or all that is computed beside would stay with them
                 self.cache.shared.setdefault(part.segment, []).append((k, v))
             else:
                 self.cache.keys[layer][part.slot, :, : k.shape[1]] = k

@@ -150,16 +150,17 @@ class Decoder:
         inputs = {"input_ids": self.ids[at][None], "position_ids": self.positions[at][None]}
         hidden_TD = self._forward(inputs, work)
         ending = set(self.end_of.values())
-        self.ends |= {part.segment: hidden_TD[part.stop - 1] for part in parts if part.segment in ending}
+        self.ends |= {part.segment: hidden_TD[part.stop - 1].clone() for part in parts if part.segment in ending}
 
     def _root(self) -> None:
         """Virtual tokens, the ancestor of every row: a method's own keys and values, or computed from embeddings."""
-        model = self.model.model
+        model, dtype = self.model.model, self.base.dtype
         if is_prefix(model):
-            self.cache.give(0, [(keys.to(self.head.weight.dtype), values.to(self.head.weight.dtype))
-                                for keys, values in keys_and_values(model)])  # fmt: skip
+            with torch.no_grad():
+                self.cache.shared[0] = [(keys.to(dtype), values.to(dtype)) for keys, values in keys_and_values(model)]
             return
-        prompt_1PD = embeddings(model).to(self.base.get_input_embeddings().weight.dtype)
+        with torch.no_grad():
+            prompt_1PD = embeddings(model).to(dtype)
         positions = torch.arange(self.virtual, device=self.device)[None]
         work = Prefill(self.cache, [Part(0, 0, self.virtual, (), None)], 0, 0)
         self._forward({"inputs_embeds": prompt_1PD, "position_ids": positions}, work)

@@ -28,7 +28,7 @@ class Draw:
     top_k: int = 0
     seed: int = 0
     first: int = 0
-    name: Callable[[int], str] = "prompt {}".format
+    name: Callable[[int], str] = lambda row: f"prompt {row + 1}"
     numbers: dict[int, np.random.Generator] = field(default_factory=dict)  # of each row that has drawn
 
     def __call__(self, logits_RV: torch.Tensor, rows: Sequence[int]) -> list[int]:
