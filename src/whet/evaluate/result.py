@@ -181,13 +181,23 @@ def _confusions(evaluation: Evaluation) -> list[Table]:
 
 def notes_of(evaluation: Evaluation) -> list[str]:
     """What a reader should know beside the figures."""
-    signed = [f"{one.name}: {one.notes['signature']}" for one in evaluation.measured if "signature" in one.notes]
-    graded = [
-        f"{one.name}: {one.notes['without_verdict']:,} rows without a verdict: {named(list(one.notes['first']))} "
-        f"({', '.join(sorted(set(one.notes['first'].values())))})"
-        for one in evaluation.measured if one.notes.get("without_verdict")
-    ]  # fmt: skip
-    return [*evaluation.notes, *signed, *graded]
+    said = list(evaluation.notes)
+    for one in evaluation.measured:
+        if signature := one.notes.get("signature"):
+            said.append(f"{one.name}: {signature}")
+        if without := one.notes.get("without_verdict"):
+            reasons, places = ", ".join(sorted(set(one.notes["first"].values()))), list(one.notes["first"])
+            said.append(f"{one.name}: {without:,} rows without a verdict ({reasons}): {named(places)}")
+        if none := one.notes.get("none_of_the_labels"):
+            said.append(
+                f"{one.name}: {none:,} of {evaluation.rows:,} answers begin with none of the labels, and are wrong"
+            )
+        if long := one.notes.get("sliding_window"):
+            said.append(
+                f"{one.name}: {long['rows']:,} of {evaluation.rows:,} rows are longer than the {long['tokens']:,} tokens "
+                f"that the model takes, and scored by sliding window: {', '.join(long['first'][:3])}"
+            )
+    return said
 
 
 def _json(evaluation: Evaluation, comparison: Comparison | None) -> str:
