@@ -26,7 +26,6 @@ from whet.evaluate.plots import plots_of
 from whet.evaluate.run import Evaluation
 from whet.look import css
 from whet.look.units import duration, figure
-from whet.rows import named
 
 BEST = 4
 EXCERPT = 600
@@ -186,16 +185,19 @@ def notes_of(evaluation: Evaluation) -> list[str]:
         if signature := one.notes.get("signature"):
             said.append(f"{one.name}: {signature}")
         if without := one.notes.get("without_verdict"):
-            reasons, places = ", ".join(sorted(set(one.notes["first"].values()))), list(one.notes["first"])
-            said.append(f"{one.name}: {without:,} rows without a verdict ({reasons}): {named(places)}")
+            reasons, first = (
+                ", ".join(sorted(set(one.notes["first"].values()))),
+                ", ".join(list(one.notes["first"])[:3]),
+            )
+            said.append(f"{one.name}: {without:,} rows without a verdict ({reasons}), such as {first}")
         if none := one.notes.get("none_of_the_labels"):
             said.append(
                 f"{one.name}: {none:,} of {evaluation.rows:,} answers begin with none of the labels, and are wrong"
             )
         if long := one.notes.get("sliding_window"):
             said.append(
-                f"{one.name}: {long['rows']:,} of {evaluation.rows:,} rows are longer than the {long['tokens']:,} tokens "
-                f"that the model takes, and scored by sliding window: {', '.join(long['first'][:3])}"
+                f"{one.name}: {long['rows']:,} of {evaluation.rows:,} rows are longer than the {long['tokens']:,} "
+                f"tokens that the model takes, and scored by sliding window, such as {', '.join(long['first'][:3])}"
             )
     return said
 
