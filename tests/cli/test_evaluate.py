@@ -107,17 +107,14 @@ def test_a_folder_of_something_else_is_left_alone(whet: Any, model_folder: Path,
 
 def test_what_is_odd_is_counted(whet: Any, model_folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", row("a", "yes"), row("b", "no"), row("c", "no"))
-    _, out, _ = whet(
-        "evaluate", str(model_folder), "rows.jsonl", "--metrics", "accuracy", "--max-new-tokens", "1", "--quiet"
-    )
+    words = ["evaluate", str(model_folder), "--quiet"]
+    _, out, _ = whet(*words, "rows.jsonl", "--metrics", "accuracy", "--max-new-tokens", "1")
     assert "accuracy: 3 of 3 answers begin with none of the labels" in out
     write(tmp_path / "long.jsonl", row("a", "cat " * 300), row("b", "no"))
     _, out, _ = whet(*words, "long.jsonl")
     assert "1 of 2 rows are longer than the 128 tokens that the model takes, and scored by sliding window" in out
     write(tmp_path / "room.jsonl", row("cat " * 40, ""), row("b", "no"))
-    _, out, _ = whet(
-        "evaluate", str(model_folder), "room.jsonl", "--metrics", "length", "--max-new-tokens", "100", "--quiet"
-    )
+    _, out, _ = whet(*words, "room.jsonl", "--metrics", "length", "--max-new-tokens", "100")
     assert "1 of 2 prompts leave less than 100 tokens: room.jsonl:1" in out
     assert "1 of 2 references are empty: room.jsonl:1" in out
 
