@@ -23,6 +23,8 @@ from whet.train.run import target_bytes
 
 LIKELIHOOD = ("perplexity", "choice", "classify")
 Done = Callable[[int], None]
+NAMED = 20
+"""Rows that the notes of a figure name."""
 
 
 def perplexity(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done) -> list[Measured]:
@@ -30,14 +32,17 @@ def perplexity(subject: Subject, scorer: Scorer, examples: Sequence[Example], do
     rendered = rows_of(examples, subject.renderer, SFTPart())
     flat = [row for rows in rendered for row in rows]
     scored = iter(score_rows(scorer, flat, target_bytes(flat, subject.tokenizer), done=done))
-    stats = np.zeros((len(examples), 3))
+    stats, long = np.zeros((len(examples), 3)), list[str]()
     for number, rows in enumerate(rendered):
         for found in (next(scored) for _ in rows):
             stats[number] += (-found.nats, found.targets, found.bytes)
+            if found.windows > 1:
+                long.append(examples[number].place)
     with np.errstate(divide="ignore", invalid="ignore"):
         by_row = np.exp(np.minimum(stats[:, 0] / stats[:, 1], 700)), stats[:, 0] / math.log(2) / stats[:, 2]
+    notes = {"sliding_window": {"rows": len(long), "first": long[:NAMED], "tokens": scorer.max_length}} if long else {}
     return [
-        Measured("perplexity", stats, lambda sums, n: math.exp(min(sums[0] / sums[1], 700.0)), by_row[0], False),
+        Measured("perplexity", stats, lambda sums, n: math.exp(min(sums[0] / sums[1], 700.0)), by_row[0], False, notes),
         Measured("bits_per_byte", stats, lambda sums, n: sums[0] / math.log(2) / sums[2], by_row[1], False),
     ]
 

@@ -16,7 +16,7 @@ from whet.evaluate import likelihood
 from whet.evaluate.judge import Asked, Judge
 from whet.evaluate.measure import Interval, Measured, mean_of
 from whet.evaluate.metrics import METRICS
-from whet.evaluate.subject import Subject, columns_of, open_subject, prompt_of, read_rows, reference_of
+from whet.evaluate.subject import Subject, columns_of, numbers_only, open_subject, prompt_of, read_rows, reference_of
 from whet.models.generate import room, sample
 from whet.models.load import Loaded
 from whet.recipe import DataPart
@@ -134,13 +134,17 @@ def answers(
     _check_room(subject, prompts, columns["place"], max_new_tokens, note)
     found = []
     for at in range(0, len(prompts), 8 * batch_size):
-        found += sample(
-            subject.model, subject.tokenizer, prompts[at : at + 8 * batch_size], stop_ids=subject.renderer.stop_ids,
-            max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed,
-        )  # fmt: skip
+        with numbers_only(subject.model):
+            found += sample(
+                subject.model, subject.tokenizer, prompts[at : at + 8 * batch_size], stop_ids=subject.renderer.stop_ids,
+                max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed,
+            )  # fmt: skip
         done("answers", len(found), len(prompts))
     columns["completion"] = [completion.text for completion in found]
     columns["stopped"] = [completion.stopped for completion in found]
+    missing = [place for place, ref in zip(columns["place"], columns.get("reference", []), strict=False) if not ref]
+    if missing:
+        note(f"{len(missing):,} of {len(found):,} references are empty: {named(missing)}")
     if empty := sum(not text.strip() for text in columns["completion"]):
         note(f"{empty:,} of {len(found):,} answers are empty")
     return columns["completion"]
