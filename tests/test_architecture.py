@@ -27,8 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"data", "tokens", "models", "methods", "objectives"},
     "advise": {"data", "tokens", "models", "methods", "objectives", "train"},
     "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
+    "incontext": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
-    "cli": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate", "api"},
+    "cli": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate", "incontext", "api"},
     "__init__": {"models", "train", "api"},
     "__main__": {"cli"},
 }

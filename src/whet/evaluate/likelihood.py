@@ -68,7 +68,7 @@ def _chosen(
 ) -> list[Measured]:
     rows: list[Row] = []
     for example, several in zip(examples, options, strict=True):
-        asked = [_answered_by(example, option) for option in several]
+        asked = [answered_by(example, option) for option in several]
         rows += [row for found in rows_of(asked, subject.renderer, SFTPart()) for row in found[-1:]]
     sums = iter(float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done))
     chosen, probabilities, wanted = [], [], []
@@ -85,7 +85,8 @@ def _chosen(
     return [*found, labels.calibration(probabilities, wanted)]
 
 
-def _answered_by(example: Example, answer: str) -> Example:
+def answered_by(example: Example, answer: str) -> Example:
+    """The row with another last answer, which alone is scored."""
     last = max(place for place, turn in enumerate(example.messages) if turn["role"] == "assistant")
     turns: list[dict[str, Any]] = [*example.messages[:last], {"role": "assistant", "content": answer}]
     context = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in turns[:-1]]
