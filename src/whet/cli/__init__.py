@@ -19,6 +19,7 @@ from whet.cli import (
     merge,
     methods,
     preflight,
+    prompt,
     recipe,
     runs,
     selftest,
@@ -41,6 +42,7 @@ app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(evaluate.compare)
+app.command("prompt")(prompt.prompt)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

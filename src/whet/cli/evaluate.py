@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from whet.evaluate.run import Evaluation
     from whet.evaluate.subject import Subject
+    from whet.recipe import DataPart
 
 Metrics = Annotated[str, typer.Option("--metrics", help="Names with commas between, or my.py:function.")]
 Slices = Annotated[list[str] | None, typer.Option("--slice", help="A column to report by.")]
@@ -39,7 +40,7 @@ def evaluate(
     from whet.evaluate.subject import open_subject
 
     found = _evaluated(open_subject(model), data, columns, metrics, slices, max_new_tokens, seed, quiet)
-    _print(figures_table(found))
+    print_table(figures_table(found))
     _report(write(found, output or _place(model, data)))
 
 
@@ -71,7 +72,7 @@ def compare(
             continue
         both = [_evaluated(s, rows, columns, metrics, None, max_new_tokens, seed, quiet) for s in subjects]
         found = differences(both[0], both[1], seed)
-        _print(difference_table(found))
+        print_table(difference_table(found))
         folder = (output or _place(name, data)).with_name((output or _place(name, data)).name + f"-against{label}")
         _report(write(both[1], folder, found))
 
@@ -84,14 +85,8 @@ def _evaluated(
     from rich.progress import Progress
 
     from whet.evaluate.run import evaluate as run
-    from whet.recipe import DataPart
-    from whet.recipe.faults import check_part
-    from whet.recipe.load import set_word
 
-    tree: dict[str, Any] = {"path": data}
-    for word in columns or []:
-        set_word(tree, word)
-    part = check_part(DataPart, tree, "command line")
+    part = data_part(data, columns)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bars:
         tasks: dict[str, Any] = {}
@@ -104,7 +99,19 @@ def _evaluated(
         return run(subject, part, names, slices=slices or [], max_new_tokens=max_new_tokens, seed=seed, done=done)
 
 
-def _print(table: tuple[str, list[str], list[list[str]]]) -> None:
+def data_part(data: str, columns: list[str] | None) -> DataPart:
+    """A path and `columns.prompt=NAME` words as a recipe's data."""
+    from whet.recipe import DataPart
+    from whet.recipe.faults import check_part
+    from whet.recipe.load import set_word
+
+    tree: dict[str, Any] = {"path": data}
+    for word in columns or []:
+        set_word(tree, word)
+    return check_part(DataPart, tree, "command line")
+
+
+def print_table(table: tuple[str, list[str], list[list[str]]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -74,7 +74,7 @@ def evaluate(
     begin = time.perf_counter()
     found = [_metric(metric) for metric in metrics]
     subject = model if isinstance(model, Subject) else open_subject(model)
-    examples = read_rows(data, seed)
+    examples = subject.asked(read_rows(data, seed))
     columns = columns_of(examples)
     measured: list[Measured] = []
     notes: list[str] = []

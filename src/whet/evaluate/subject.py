@@ -10,6 +10,7 @@ import torch
 
 from whet.data import read
 from whet.errors import RowError
+from whet.models.in_context.prompt import Prompt
 from whet.models.load import Loaded
 from whet.models.saved import open_run
 from whet.recipe import DataPart
@@ -19,16 +20,21 @@ from whet.tokens.template import Renderer
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under its name, its tokenizer, and how rows become tokens."""
+    """A model under its name, its tokenizer, how rows become tokens, and the prompt of a prompt run."""
 
     name: str
     model: Any
     tokenizer: Any
     renderer: Renderer
+    prompt: Prompt | None = None
 
     @classmethod
     def of(cls, loaded: Loaded) -> Subject:
-        return cls(loaded.name, loaded.model, loaded.tokenizer, Renderer(loaded.tokenizer))
+        return cls(loaded.name, loaded.model, loaded.tokenizer, Renderer(loaded.tokenizer), loaded.prompt)
+
+    def asked(self, examples: Sequence[Example]) -> list[Example]:
+        """The rows as they are put to the model: filled into a prompt run's template where it uses their columns."""
+        return [self.prompt.asked(example) if self.prompt else example for example in examples]
 
 
 def open_subject(run: str | Loaded, base: bool = False, dtype: torch.dtype = torch.float32) -> Subject:

@@ -36,7 +36,7 @@ class Measured:
     shots_R: np.ndarray
 
     def scores(self) -> np.ndarray:
-        """[rows, labels]. What is compared: log shares of the labels, calibrated where content-free questions were asked."""
+        """What is compared [rows, labels]: log shares, calibrated where content-free questions were asked."""
         if self.neutral_RCL is None:
             return log_shares(self.logps_RL)
         return calibrated(self.logps_RL, self.neutral_RCL)
@@ -80,9 +80,8 @@ def measure(
     before = _fitted(renderer, examples, labels, before, limit, too_long)
     asked = [behind(example, shown) for example, shown in zip(examples, before, strict=True)]
     groups: dict[tuple[int | str, ...], int] = {}
-    group_of = [
-        groups.setdefault(_key(shown, example), len(groups)) for shown, example in zip(before, examples, strict=True)
-    ]
+    keys = [_key(shown, example) for shown, example in zip(before, examples, strict=True)]
+    group_of = [groups.setdefault(key, len(groups)) for key in keys]
     neutral: list[Example] = []
     if calibrate:
         firsts = [group_of.index(number) for number in range(len(groups))]

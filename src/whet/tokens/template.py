@@ -214,7 +214,11 @@ class Renderer:
             raise TemplateError(str(error)) from error
         marked = _MARKER.search(template) is not None
 
+        # A prompt run's demonstrations that hang on the question (whet.models.in_context).
+        before: Callable[[list[Message]], list[Message]] = getattr(self.tokenizer, "whet_before", list)
+
         def write(messages: list[Message], prompt: bool) -> Written:
+            messages = before(messages)
             try:
                 (text,), marks = render_jinja_template(
                     conversations=[messages],
