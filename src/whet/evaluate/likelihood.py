@@ -107,8 +107,7 @@ def _chosen(
 def _content_free(subject: Subject, examples: Sequence[Example], labels: Sequence[str]) -> tuple[list[Row], list[int]]:
     """Content-free questions with every label, once for the rows that have the same turns (and demonstrations) before
     their own question; and which of these each row has."""
-    assert subject.prompt is not None
-    keys = [str(e.messages if subject.prompt.by_question else e.messages[:-2]) for e in examples]
+    keys = [str(e.messages if subject.renderer.by_question else e.messages[:-2]) for e in examples]
     first = dict(zip(keys, examples, strict=True))
     number = {key: place for place, key in enumerate(first)}
     asked = [asking(example, text) for example in first.values() for text in CONTENT_FREE]

@@ -80,7 +80,7 @@ def measure(
     before = _fitted(renderer, examples, labels, before, limit, too_long)
     asked = [behind(example, shown) for example, shown in zip(examples, before, strict=True)]
     groups: dict[tuple[int | str, ...], int] = {}
-    keys = [_key(shown, example) for shown, example in zip(before, examples, strict=True)]
+    keys = [_key(shown, example, renderer.by_question) for shown, example in zip(before, examples, strict=True)]
     group_of = [groups.setdefault(key, len(groups)) for key in keys]
     neutral: list[Example] = []
     if calibrate:
@@ -107,9 +107,9 @@ def label_rows(examples: Sequence[Example], labels: Sequence[str], renderer: Ren
     return [found[-1] for found in rows_of(asked, renderer, SFTPart())]
 
 
-def _key(shown: Sequence[Example], example: Example) -> tuple[int | str, ...]:
+def _key(shown: Sequence[Example], example: Example, by_question: bool) -> tuple[int | str, ...]:
     """Rows with the same demonstrations, and the same turns before their own question, share what is content-free."""
-    return (*(id(each) for each in shown), str(example.messages[:-2]))
+    return (*(id(each) for each in shown), str(example.messages if by_question else example.messages[:-2]))
 
 
 def _fitted(

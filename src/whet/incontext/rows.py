@@ -31,22 +31,21 @@ class Labelled:
 
 
 def labels_of(examples: Sequence[Example]) -> list[str]:
-    """The different answers of rows, each as most spell it, in order of name. Raises RowError for what is no label."""
+    """The different answers of rows, each as most spell it, by name. Raises RowError for what is no label."""
     spelled: dict[str, Counter[str]] = {}
     for example in examples:
         spelled.setdefault(normal(_answer(example)), Counter())[_answer(example)] += 1
     if not 2 <= len(spelled) <= MOST_LABELS:
         raise RowError(
             f"{len(spelled)} different answers in {len(examples):,} rows",
-            do=f"prompts are searched by labels, 2 to {MOST_LABELS} of them: name them with --labels, or map the column "
-            "with columns.completion=NAME",
+            do=f"prompts are searched by labels, 2 to {MOST_LABELS}: name them with --labels, or their column with "
+            "columns.completion=NAME",
         )
     return [spelled[name].most_common(1)[0][0] for name in sorted(spelled)]
 
 
 def labelled(examples: Sequence[Example], labels: Sequence[str]) -> Labelled:
-    """The rows with their labels' indices, spelled as `labels` has them. Raises RowError for an answer that is none of
-    them."""
+    """The rows, answers spelled as `labels` has them. Raises RowError for an answer that is none of these."""
     place = {normal(label): number for number, label in enumerate(labels)}
     if len(place) < 2 or len(place) < len(labels):
         raise RecipeError(f"{len(place)} different labels", where="labels", do="give two or more: --labels yes,no")

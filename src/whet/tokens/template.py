@@ -83,6 +83,11 @@ class Renderer:
         """Whether the template is whet's `PLAIN_TEMPLATE`."""
         return bool(self.tokenizer.chat_template == PLAIN_TEMPLATE)
 
+    @property
+    def by_question(self) -> bool:
+        """Whether what is written before a question hangs on it: a prompt run's demonstrations may."""
+        return hasattr(self.tokenizer, "whet_before")
+
     def conversation(
         self, messages: list[Message], tools: Tools | None = None, place: str = "", learn: Learn = "completions"
     ) -> list[Rendered]:
