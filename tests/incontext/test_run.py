@@ -23,8 +23,9 @@ from whet.incontext.rows import as_example
 from whet.incontext.run import Prompted, prompt
 from whet.models.export.formats import export
 from whet.models.saved import open_run, open_sides
-from whet.recipe import DataPart, InContextPart
+from whet.recipe import DataPart, InContextPart, load_recipe
 from whet.tokens.template import Renderer
+from whet.train.run import run as train
 from whet.train.runs import list_runs
 
 TOPICS = {"cat": "pet", "dog": "pet", "mat": "thing", "rug": "thing"}
@@ -199,3 +200,13 @@ def test_answers_that_are_no_labels_are_told(model_folder: Path, tmp_path: Path)
     data = save(tmp_path / "rows.jsonl", [{"prompt": f"{n}", "completion": f"text {n}"} for n in range(60)])
     with pytest.raises(RowError, match="60 different answers in 60 rows"):
         made(model_folder, data, tmp_path / "run")
+
+
+def test_such_a_recipe_is_not_trained(model_folder: Path, data: str, tmp_path: Path) -> None:
+    made(model_folder, data, tmp_path / "run", shots=(1,))
+    recipe = load_recipe(tmp_path / "run" / "recipe.yaml")
+    with pytest.raises(RecipeError, match="nothing is trained in context"):
+        train(recipe.model_copy(update={"output": str(tmp_path / "other")}))
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(RunError, match="prompts are made for a model"):
+        made(tmp_path / "run", data, tmp_path / "other")

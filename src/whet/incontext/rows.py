@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from whet.errors import RecipeError, RowError
-from whet.evaluate.metrics.answers import normal
 from whet.evaluate.subject import reference_of
 from whet.models.in_context.choose import Demonstration
 from whet.rows import Example
@@ -34,7 +33,7 @@ def labels_of(examples: Sequence[Example]) -> list[str]:
     """The different answers of rows, each as most spell it, by name. Raises RowError for what is no label."""
     spelled: dict[str, Counter[str]] = {}
     for example in examples:
-        spelled.setdefault(normal(_answer(example)), Counter())[_answer(example)] += 1
+        spelled.setdefault(_name(_answer(example)), Counter())[_answer(example)] += 1
     if not 2 <= len(spelled) <= MOST_LABELS:
         raise RowError(
             f"{len(spelled)} different answers in {len(examples):,} rows",
@@ -46,12 +45,12 @@ def labels_of(examples: Sequence[Example]) -> list[str]:
 
 def labelled(examples: Sequence[Example], labels: Sequence[str]) -> Labelled:
     """The rows, answers spelled as `labels` has them. Raises RowError for an answer that is none of these."""
-    place = {normal(label): number for number, label in enumerate(labels)}
+    place = {_name(label): number for number, label in enumerate(labels)}
     if len(place) < 2 or len(place) < len(labels):
         raise RecipeError(f"{len(place)} different labels", where="labels", do="give two or more: --labels yes,no")
     answers = []
     for example in examples:
-        if (name := normal(_answer(example))) not in place:
+        if (name := _name(_answer(example))) not in place:
             raise RowError(
                 f"the answer {_answer(example)[:60]!r} is none of the labels",
                 where=example.place,
@@ -127,6 +126,11 @@ def _answer(example: Example) -> str:
     if any(turn["role"] not in ("system", "developer", "user", "assistant") for turn in turns):
         raise RowError("turns of tools cannot be shown", where=example.place, do="leave the row out")
     found = reference_of(example)
-    if isinstance(found, list) or not normal(found):
+    if isinstance(found, list) or not _name(str(found)):
         raise RowError("no label here", where=example.place, do="each row needs one label as its answer")
     return str(found).strip()
+
+
+def _name(label: str) -> str:
+    """A label for telling labels apart: white space and case do not count. (Articles do: A is a label.)"""
+    return " ".join(label.casefold().split())

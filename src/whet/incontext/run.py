@@ -18,7 +18,7 @@ from whet.errors import RecipeError, RunError
 from whet.evaluate.measure import Interval, mean_of
 from whet.evaluate.score import Scorer
 from whet.evaluate.subject import read_rows
-from whet.incontext.measure import Choose, Measured, measure
+from whet.incontext.measure import Choose, Measured, check_lengths, measure
 from whet.incontext.rows import Labelled, as_example, demonstration, divided, labelled, labels_of, never_seen, without
 from whet.incontext.search import Candidate, search
 from whet.models.embed import embed
@@ -81,6 +81,9 @@ def prompt(
     for one in parts:
         Chooser(pool, one.model_copy(update={"similarity": "bm25"}))  # too few rows are told before a model is loaded
     asking = _Asking(load(recipe.model, torch.float32, "cuda" if torch.cuda.is_available() else "cpu"), pool)
+    everything = [*rows.validation.examples, *(rows.test.examples if rows.test else [])]
+    for one in parts:
+        asking.check(one, everything)
     found = search(
         parts,
         lambda candidate, places: asking.measure(candidate.part, [rows.validation.examples[i] for i in places]),
@@ -175,7 +178,10 @@ class _Asking:
         self._examples = {id(shown): as_example(shown) for shown in self.pool}
         self._vectors: dict[str, Any] = {}
 
-    def measure(self, part: InContextPart, examples: Sequence[Example], done: Done | None = None) -> Measured:
+    def check(self, part: InContextPart, examples: Sequence[Example]) -> None:
+        check_lengths(self.scorer, self.renderer(part), examples, part.labels, self._demonstrations(part))
+
+    def measure(self, part: InContextPart, examples: Sequence[Example]) -> Measured:
         return measure(
             self.scorer, self.renderer(part), examples, part.labels, self._demonstrations(part),
             calibrate=part.calibrate,

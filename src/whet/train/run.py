@@ -58,17 +58,13 @@ class Run:
 def run(recipe: Recipe, quiet: bool = False, loaded: Loaded | None = None) -> Run:
     """Train as the recipe says, in a new run folder. `loaded` is used instead of the recipe's model where given.
 
-    Raises RecipeError for `method: auto`, which `whet.api.run` resolves first, and for `in_context`.
+    Raises RecipeError for `method: auto`, which `whet.api.run` resolves first.
     """
     if recipe.method.kind == "auto":
         raise RecipeError(
             "auto is no method yet: it must be resolved first",
             where="method.kind",
             do="whet.train(...) and `whet train` do that; or take the recipe that `whet advise` writes",
-        )
-    if recipe.method.kind == "in_context":
-        raise RecipeError(
-            "nothing is trained in context", where="method.kind", do="whet prompt MODEL DATA makes such runs"
         )
     folder = free_folder(recipe)
     return _run(recipe, folder, quiet, loaded, resumed=False)
