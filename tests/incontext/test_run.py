@@ -188,6 +188,16 @@ def test_bad_input_is_told_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_test_rows_that_are_too_long_are_told_before_the_search(model_folder: Path, data: str, tmp_path: Path) -> None:
+    long = [make("sat", "cat", n) for n in range(20, 40)]
+    long[7]["prompt"] += " and went home" * 28
+    asked = []
+    with pytest.raises(ModelError, match=r"long.jsonl:8: 4 demonstrations .* 1 of \d+ rows are too long"):
+        made(model_folder, data, tmp_path / "run", shots=(4,), test=save(tmp_path / "long.jsonl", long),
+             done=lambda what, rows, of: asked.append(what))  # fmt: skip
+    assert not asked
+
+
 def test_a_label_that_no_row_has_is_told(model_folder: Path, data: str, tmp_path: Path) -> None:
     found = made(model_folder, data, tmp_path / "run", shots=(1,), labels=["pet", "thing", "toy"])
     assert found.notes == ["no row to show is labelled 'toy'", "no row for validation is labelled 'toy'"]

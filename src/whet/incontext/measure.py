@@ -106,8 +106,8 @@ def check_lengths(
     labels: Sequence[str],
     demonstrations: Sequence[Example] | Choose = (),
 ) -> None:
-    """Raise the ModelError that `measure` would, before anything is scored. The rows with most characters are looked at;
-    all of them only where one of these is too long."""
+    """Raise the ModelError that `measure` would, before anything is scored. The rows with most characters are looked
+    at, and all only where one of these is too long."""
     asked = [behind(e, demonstrations(e) if callable(demonstrations) else demonstrations) for e in examples]
     sizes = [sum(len(str(turn["content"])) for turn in example.messages) for example in asked]
     longest = sorted(range(len(asked)), key=lambda i: sizes[i])[-LONGEST:]
