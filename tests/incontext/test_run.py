@@ -190,7 +190,7 @@ def test_bad_input_is_told_and_leaves_nothing(
 
 def test_test_rows_that_are_too_long_are_told_before_the_search(model_folder: Path, data: str, tmp_path: Path) -> None:
     long = [make("sat", "cat", n) for n in range(20, 40)]
-    long[7]["prompt"] += " and went home" * 28
+    long[7]["prompt"] += " and went home" * 12
     asked = []
     with pytest.raises(ModelError, match=r"long.jsonl:8: 4 demonstrations .* 1 of \d+ rows are too long"):
         made(model_folder, data, tmp_path / "run", shots=(4,), test=save(tmp_path / "long.jsonl", long),

@@ -3,7 +3,6 @@ a run. All that can be wrong with rows and settings is found before the model is
 
 from __future__ import annotations
 
-import copy
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -64,7 +63,7 @@ def prompt(
     output: str = "runs/{model}-{method}-{time}",
     done: Done = lambda what, rows, of: None,
 ) -> Prompted:
-    """Search a prompt for labelled rows, and write it as a run folder.
+    """Search a prompt for labelled rows; `whet.incontext.folder.write` makes a run folder of what is found.
 
     `part` has what all candidates share. These are every instruction with every number of shots, and each of these with
     `draws` seeds where demonstrations are drawn. `validation` is a share of the rows or a file; the rest is shown.
@@ -200,7 +199,7 @@ class _Asking:
     @lru_cache(maxsize=64)  # noqa: B019  (there is one of these a search)
     def _bare(self, instruction: str, template: str) -> Renderer:
         part = InContextPart(instruction=instruction, template=template, shots=0)
-        return Renderer(with_prompt(copy.deepcopy(self.loaded.tokenizer), Prompt(part, [], self.place)))
+        return Renderer(with_prompt(self.loaded.tokenizer, Prompt(part, [], self.place)))
 
     @lru_cache(maxsize=64)  # noqa: B019
     def _chooser_of(self, key: str) -> Chooser:
