@@ -84,7 +84,7 @@ def evaluate(
     if JUDGE in found and judge is None:
         raise RecipeError("no judge named", where="metrics", do="say who judges: judge.endpoint=..., judge.model=...")
     subject = model if isinstance(model, Subject) else open_subject(model)
-    examples = read_rows(data, seed)
+    examples = subject.asked(read_rows(data, seed))
     columns = columns_of(examples)
     _check_slices(slices, columns)
     measured: list[Measured] = []
