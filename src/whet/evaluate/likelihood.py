@@ -77,7 +77,7 @@ def classify(
 def _of_prompt(labels: Sequence[str], names: Sequence[str], spelled: Sequence[str]) -> list[str]:
     """A prompt run's labels. Raises RowError where the rows have others."""
     for name, label in zip(names, spelled, strict=True):
-        if name not in {normal(one) for one in labels}:
+        if name not in {as_label(one) for one in labels}:
             raise RowError(f"{label!r} is none of the prompt's labels", do=f"these are {', '.join(labels)}")
     return list(labels)
 
