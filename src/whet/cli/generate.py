@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from whet.models.generate import Completion
     from whet.models.saved import Side
 
-_AT_ONCE = 128  # prompts between two prints
+_AT_ONCE = 256  # prompts between two prints
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, a model's folder or a model's name.")]
 Base = Annotated[bool, typer.Option("--base", help="Show the answer of the model before training beside it.")]
@@ -62,7 +62,7 @@ def generate(
     top_k: TopK = 0,
     max_new_tokens: MaxNewTokens = 256,
     seed: Seed = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered at once, at most.")] = 64,
 ) -> None:
     """Answer prompts, with a run or any model."""
     asked = [Asked(f"prompt {number}", _turn(text)) for number, text in enumerate(prompts or [], start=1)]
@@ -76,13 +76,17 @@ def generate(
     drawing = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
     sides = open_for_answers(run, base)
     given = [_ids(side, asked, raw, max_new_tokens) for side in sides]
+    places = [one.place for one in asked]
     line = _json_line if as_json else _block if len(asked) > 1 or base else _text
     for begin in range(0, len(asked), _AT_ONCE):
         part = slice(begin, begin + _AT_ONCE)
         answers = [
-            _answers(side, ids[part], stop_ids, max_new_tokens=max_new_tokens, batch_size=batch_size, **drawing)
+            _answers(
+                side, ids[part], stop_ids, max_new_tokens=max_new_tokens, batch_size=batch_size, first=begin,
+                places=places[part], **drawing,
+            )
             for side, (ids, stop_ids) in zip(sides, given, strict=True)
-        ]
+        ]  # fmt: skip
         for one, completions in zip(asked[part], zip(*answers, strict=True), strict=True):
             print(line(one, sides, completions), flush=True)
 
@@ -147,7 +151,7 @@ def _before_answer(messages: list[Message]) -> list[Message]:
 
 def _ids(side: Side, asked: list[Asked], raw: bool, max_new_tokens: int) -> tuple[list[list[int]], frozenset[int]]:
     """The prompts as the model sees them, all of them checked before the first is answered, and what ends an answer."""
-    from whet.models.generate import room
+    from whet.models.generate import rooms_of
     from whet.tokens.template import Renderer
 
     renderer = Renderer(side.tokenizer)
@@ -158,11 +162,11 @@ def _ids(side: Side, asked: list[Asked], raw: bool, max_new_tokens: int) -> tupl
                 "--raw goes on with a text, and this prompt has turns", where=one.place, do="leave out --raw"
             )
         ids = side.tokenizer(one.shown).input_ids if raw else renderer.prompt(one.messages, place=one.place)
-        try:
-            room(side.model, ids, max_new_tokens)
-        except ModelError as error:
-            raise RowError(error.what, where=one.place, do=error.do) from None
         prompts.append(ids)
+    try:
+        rooms_of(side.model, prompts, max_new_tokens, [one.place for one in asked])
+    except ModelError as error:
+        raise RowError(error.what, where=error.where, do=error.do) from None
     return prompts, renderer.stop_ids
 
 

@@ -16,8 +16,8 @@ from whet.evaluate import likelihood
 from whet.evaluate.judge import Asked, Judge
 from whet.evaluate.measure import Interval, Measured, mean_of
 from whet.evaluate.metrics import METRICS
-from whet.evaluate.subject import Subject, columns_of, numbers_only, open_subject, prompt_of, read_rows, reference_of
-from whet.models.generate import room, sample
+from whet.evaluate.subject import Subject, columns_of, open_subject, prompt_of, read_rows, reference_of
+from whet.models.generate import AT_ONCE, room, sample
 from whet.models.load import Loaded
 from whet.recipe import DataPart
 from whet.rows import Example, named
@@ -67,7 +67,7 @@ def evaluate(
     judge: Judge | None = None,
     answered: bool = False,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int = AT_ONCE,
     done: Callable[[str, int, int], None] = lambda what, rows, of: None,
 ) -> Evaluation:
     """Measure a run or any model on rows.
@@ -132,14 +132,10 @@ def answers(
     prompts are longer than the model takes: all are counted, and the first named."""
     prompts = [subject.renderer.prompt(prompt_of(example), example.tools, example.place) for example in examples]
     _check_room(subject, prompts, columns["place"], max_new_tokens, note)
-    found = []
-    for at in range(0, len(prompts), 8 * batch_size):
-        with numbers_only(subject.model):
-            found += sample(
-                subject.model, subject.tokenizer, prompts[at : at + 8 * batch_size], stop_ids=subject.renderer.stop_ids,
-                max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed,
-            )  # fmt: skip
-        done("answers", len(found), len(prompts))
+    found = sample(
+        subject.model, subject.tokenizer, prompts, stop_ids=subject.renderer.stop_ids, max_new_tokens=max_new_tokens,
+        batch_size=batch_size, seed=seed, places=columns["place"], done=_counting("answers", len(prompts), done),
+    )  # fmt: skip
     columns["completion"] = [completion.text for completion in found]
     columns["stopped"] = [completion.stopped for completion in found]
     missing = [place for place, ref in zip(columns["place"], columns.get("reference", []), strict=False) if not ref]

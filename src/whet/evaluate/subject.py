@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from whet.data import read
-from whet.errors import ModelError, RowError
-from whet.evaluate.score import SOUND, Scorer
+from whet.errors import RowError
+from whet.evaluate.score import Scorer
 from whet.models.in_context.prompt import Prompt
 from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded
@@ -56,24 +55,6 @@ def open_subject(run: str | Loaded, base: bool = False, dtype: torch.dtype = tor
         return Subject.of(run)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Subject.of(open_run(run, base=base, device=device, dtype=dtype))
-
-
-@contextmanager
-def numbers_only(model: Any) -> Iterator[None]:
-    """Around generation, which goes on in silence where logits are no numbers. Raises ModelError at the end."""
-    broken: list[torch.Tensor] = []
-
-    def look(module: Any, inputs: Any, logits: torch.Tensor) -> None:
-        seen = logits.detach().isnan().any()
-        broken[:] = [seen | broken[0] if broken else seen]  # read once, at the end: a GPU would wait at each token
-
-    hook = model.get_output_embeddings().register_forward_hook(look)
-    try:
-        yield
-    finally:
-        hook.remove()
-    if broken and bool(broken[0]):
-        raise ModelError("the model gives no numbers (NaN)", do=SOUND)
 
 
 def read_rows(data: str | DataPart | Sequence[DataPart] | Sequence[Example], seed: int = 0) -> list[Example]:

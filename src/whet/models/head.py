@@ -49,6 +49,11 @@ def head_logps(head: nn.Module, hidden_ND: torch.Tensor, target_ids_N: torch.Ten
         del head.forward
 
 
+def head_logits(head: nn.Module, hidden_RD: torch.Tensor, scaling: Scaling) -> torch.Tensor:
+    """All logits [R, V] float32 of a few hidden states."""
+    return _scaled(head(hidden_RD).float(), scaling)
+
+
 def _chunk(vocabulary: int) -> int:
     return max(16, CHUNK_BYTES // (4 * vocabulary))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -86,6 +87,23 @@ def probe(model: Any, vocabulary: int, seed: int = 0) -> Probed:
         f"(largest difference of a log-probability {difference:.3g}); {reason}",
         do="train with train.batch_size=1, or report the model",
     )
+
+
+_TAKEN: WeakKeyDictionary[Any, dict[int, bool]] = WeakKeyDictionary()
+
+
+def takes_tries(model: Any) -> bool:
+    """Whether answers may be written on the trie. Probed once a model, and once with virtual tokens on it."""
+    config, virtual = model.config.get_text_config(), virtual_tokens(model)
+    found = _TAKEN.setdefault(model, {})
+    if virtual not in found:
+        rope = getattr(config, "rope_parameters", None) or {}
+        try:  # frequencies that change with a row's length are not those of a row beside longer ones
+            found[virtual] = "dynamic" not in str(rope) and "longrope" not in str(rope)
+            found[virtual] = found[virtual] and probe(model, int(config.vocab_size)).path == "trie"
+        except ModelError:
+            found[virtual] = False
+    return found[virtual]
 
 
 def _rows(vocabulary: int, seed: int) -> list[Row]:
