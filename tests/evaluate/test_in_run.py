@@ -18,7 +18,6 @@ from whet.evaluate.subject import open_subject
 from whet.evaluate.training import InRun
 from whet.recipe import EvaluatePart
 
-
 DROPS = {"kind": "lora", "r": 4, "lora_dropout": 0.2}
 """Draws random numbers at every step, which an evaluation must leave alone."""
 

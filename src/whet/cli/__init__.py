@@ -20,6 +20,7 @@ from whet.cli import (
     merge,
     methods,
     preflight,
+    prompt,
     recipe,
     runs,
     selftest,
@@ -43,6 +44,7 @@ app.command("generate")(generate.generate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(evaluate.compare)
 app.command("fewshot")(fewshot.fewshot)
+app.command("prompt")(prompt.prompt)
 app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")

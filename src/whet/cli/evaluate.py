@@ -83,7 +83,7 @@ def evaluate(
         given = _names(labels)
         found = _evaluated(open_subject(model), part, metrics, slices, max_new_tokens, seed, quiet, who, labels=given)
     for table in (figures_table(found), *slice_tables(found)):
-        _print(table)
+        print_table(table)
     _notes(notes_of(found))
     _report(write(found, folder))
 
@@ -128,7 +128,7 @@ def compare(
         ]
         with _bars(quiet) as bars:
             found = differences(both[0], both[1], seed, who, _done(bars, "judge"))
-        _print(difference_table(found))
+        print_table(difference_table(found))
         if path == general:
             typer.echo(_forgotten(found))
         _notes([*found.notes, *notes_of(both[1])])
@@ -210,7 +210,7 @@ def data_part(data: str, columns: list[str] | None) -> DataPart:
     return check_part(DataPart, tree, "command line")
 
 
-def _print(table: tuple[str, list[str], list[list[str]]]) -> None:
+def print_table(table: tuple[str, list[str], list[list[str]]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

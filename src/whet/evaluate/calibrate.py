@@ -14,12 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from whet.models.in_context.prompt import LIKE
 from whet.rows import Example, Message
 
 CONTENT_FREE = ("N/A", "[MASK]", "")
-LIKE = "like"
-"""Key of a content-free turn that holds the question it stands for: what chooses demonstrations by question looks
-there. Templates read `role` and `content` alone."""
 
 
 def asking(example: Example, text: str) -> Example:

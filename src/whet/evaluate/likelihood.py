@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from whet.errors import RowError
+from whet.evaluate.calibrate import CONTENT_FREE, asking, calibrated
 from whet.evaluate.measure import Measured, mean_of
 from whet.evaluate.metrics import labels
 from whet.evaluate.metrics.answers import as_label
@@ -23,6 +24,8 @@ from whet.train.run import target_bytes
 
 LIKELIHOOD = ("perplexity", "choice", "classify")
 Done = Callable[[int], None]
+NAMED = 20
+"""Rows that the notes of a figure name."""
 
 
 def perplexity(subject: Subject, scorer: Scorer, examples: Sequence[Example], done: Done) -> list[Measured]:
@@ -30,14 +33,17 @@ def perplexity(subject: Subject, scorer: Scorer, examples: Sequence[Example], do
     rendered = rows_of(examples, subject.renderer, SFTPart())
     flat = [row for rows in rendered for row in rows]
     scored = iter(score_rows(scorer, flat, target_bytes(flat, subject.tokenizer), done=done))
-    stats = np.zeros((len(examples), 3))
+    stats, long = np.zeros((len(examples), 3)), list[str]()
     for number, rows in enumerate(rendered):
         for found in (next(scored) for _ in rows):
             stats[number] += (-found.nats, found.targets, found.bytes)
+            if found.windows > 1:
+                long.append(examples[number].place)
     with np.errstate(divide="ignore", invalid="ignore"):
         by_row = np.exp(np.minimum(stats[:, 0] / stats[:, 1], 700)), stats[:, 0] / math.log(2) / stats[:, 2]
+    notes = {"sliding_window": {"rows": len(long), "first": long[:NAMED], "tokens": scorer.max_length}} if long else {}
     return [
-        Measured("perplexity", stats, lambda sums, n: math.exp(min(sums[0] / sums[1], 700.0)), by_row[0], False),
+        Measured("perplexity", stats, lambda sums, n: math.exp(min(sums[0] / sums[1], 700.0)), by_row[0], False, notes),
         Measured("bits_per_byte", stats, lambda sums, n: sums[0] / math.log(2) / sums[2], by_row[1], False),
     ]
 
@@ -63,7 +69,17 @@ def classify(
     names = labels.label_names(wanted)
     first = {as_label(label): label for label in reversed(wanted)}  # spelled as it first appears
     spelled = [first[name] for name in names]
+    if subject.prompt is not None and subject.prompt.part.labels:
+        spelled = _of_prompt(subject.prompt.part.labels, names, spelled)
     return _chosen("classify", subject, scorer, examples, [spelled] * len(examples), done)
+
+
+def _of_prompt(labels: Sequence[str], names: Sequence[str], spelled: Sequence[str]) -> list[str]:
+    """A prompt run's labels. Raises RowError where the rows have others."""
+    for name, label in zip(names, spelled, strict=True):
+        if name not in {as_label(one) for one in labels}:
+            raise RowError(f"{label!r} is none of the prompt's labels", do=f"these are {', '.join(labels)}")
+    return list(labels)
 
 
 def _chosen(
@@ -73,10 +89,18 @@ def _chosen(
     for example, several in zip(examples, options, strict=True):
         asked = [answered_by(example, option) for option in several]
         rows += [row for found in rows_of(asked, subject.renderer, SFTPart()) for row in found[-1:]]
-    sums = iter(float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done))
+    calibrate = name == "classify" and subject.prompt is not None and subject.prompt.part.calibrate
+    places: list[int] = []
+    if calibrate:
+        more, places = _content_free(subject, examples, options[0])
+        rows += more
+    sums = iter([float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done)])
+    scores = [np.array([next(sums) for _ in several]) for several in options]
+    if calibrate:
+        neutral_RCL = np.array(list(sums)).reshape(-1, len(CONTENT_FREE), len(options[0]))[places]
+        scores = list(calibrated(np.array(scores), neutral_RCL))
     chosen, probabilities, wanted = [], [], []
-    for example, several in zip(examples, options, strict=True):
-        logps = np.array([next(sums) for _ in several])
+    for example, several, logps in zip(examples, options, scores, strict=True):
         shifted = np.exp(logps - logps.max())
         probabilities.append(shifted / shifted.sum())
         chosen.append(int(logps.argmax()))
@@ -86,6 +110,17 @@ def _chosen(
         names = [as_label(option) for option in options[0]]
         found.append(labels.of_labels([names[n] for n in chosen], [names[n] for n in wanted], names))
     return [*found, labels.calibration(probabilities, wanted)]
+
+
+def _content_free(subject: Subject, examples: Sequence[Example], labels: Sequence[str]) -> tuple[list[Row], list[int]]:
+    """Content-free questions with every label, once for the rows that have the same turns (and demonstrations) before
+    their own question; and which of these each row has."""
+    keys = [str(e.messages if subject.renderer.by_question else e.messages[:-2]) for e in examples]
+    first = dict(zip(keys, examples, strict=True))
+    number = {key: place for place, key in enumerate(first)}
+    asked = [asking(example, text) for example in first.values() for text in CONTENT_FREE]
+    answered = [answered_by(one, label) for one in asked for label in labels]
+    return [found[-1] for found in rows_of(answered, subject.renderer, SFTPart())], [number[key] for key in keys]
 
 
 def answered_by(example: Example, answer: str) -> Example:

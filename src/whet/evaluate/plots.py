@@ -23,7 +23,7 @@ def plots_of(evaluation: Evaluation) -> list[Plot]:
 
 def _over_rows(one: Measured) -> Plot | None:
     values = one.values_R[np.isfinite(one.values_R)]
-    if len(np.unique(values)) <= 2:
+    if len(np.unique(values)) <= 2 or one.notes.get("reliability"):  # a reliability curve says more
         return None
     low, high = np.quantile(values, [0, 0.99])  # a few rows far off would press the others together
     inside = values[values <= high]

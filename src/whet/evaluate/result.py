@@ -26,7 +26,6 @@ from whet.evaluate.plots import plots_of
 from whet.evaluate.run import Evaluation
 from whet.look import css
 from whet.look.units import duration, figure
-from whet.rows import named
 
 BEST = 4
 EXCERPT = 600
@@ -181,13 +180,26 @@ def _confusions(evaluation: Evaluation) -> list[Table]:
 
 def notes_of(evaluation: Evaluation) -> list[str]:
     """What a reader should know beside the figures."""
-    signed = [f"{one.name}: {one.notes['signature']}" for one in evaluation.measured if "signature" in one.notes]
-    graded = [
-        f"{one.name}: {one.notes['without_verdict']:,} rows without a verdict: {named(list(one.notes['first']))} "
-        f"({', '.join(sorted(set(one.notes['first'].values())))})"
-        for one in evaluation.measured if one.notes.get("without_verdict")
-    ]  # fmt: skip
-    return [*evaluation.notes, *signed, *graded]
+    said = list(evaluation.notes)
+    for one in evaluation.measured:
+        if signature := one.notes.get("signature"):
+            said.append(f"{one.name}: {signature}")
+        if without := one.notes.get("without_verdict"):
+            reasons, first = (
+                ", ".join(sorted(set(one.notes["first"].values()))),
+                ", ".join(list(one.notes["first"])[:3]),
+            )
+            said.append(f"{one.name}: {without:,} rows without a verdict ({reasons}), such as {first}")
+        if none := one.notes.get("none_of_the_labels"):
+            said.append(
+                f"{one.name}: {none:,} of {evaluation.rows:,} answers begin with none of the labels, and are wrong"
+            )
+        if long := one.notes.get("sliding_window"):
+            said.append(
+                f"{one.name}: {long['rows']:,} of {evaluation.rows:,} rows are longer than the {long['tokens']:,} "
+                f"tokens that the model takes, and scored by sliding window, such as {', '.join(long['first'][:3])}"
+            )
+    return said
 
 
 def _json(evaluation: Evaluation, comparison: Comparison | None) -> str:

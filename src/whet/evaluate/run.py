@@ -84,7 +84,7 @@ def evaluate(
     if JUDGE in found and judge is None:
         raise RecipeError("no judge named", where="metrics", do="say who judges: judge.endpoint=..., judge.model=...")
     subject = model if isinstance(model, Subject) else open_subject(model)
-    examples = read_rows(data, seed)
+    examples = subject.asked(read_rows(data, seed))
     columns = columns_of(examples)
     _check_slices(slices, columns)
     measured: list[Measured] = []
@@ -138,6 +138,9 @@ def answers(
     )  # fmt: skip
     columns["completion"] = [completion.text for completion in found]
     columns["stopped"] = [completion.stopped for completion in found]
+    missing = [place for place, ref in zip(columns["place"], columns.get("reference", []), strict=False) if not ref]
+    if missing:
+        note(f"{len(missing):,} of {len(found):,} references are empty: {named(missing)}")
     if empty := sum(not text.strip() for text in columns["completion"]):
         note(f"{empty:,} of {len(found):,} answers are empty")
     return columns["completion"]

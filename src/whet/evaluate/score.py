@@ -59,7 +59,7 @@ class Scorer:
                     logps_N = self.language_model(pack.to(self.language_model.device)).float().cpu()
                 for index, logps in zip(pack.rows, by_row(logps_N, [pack]), strict=True):
                     if torch.isnan(logps).any():
-                        raise ModelError("the model gives no numbers (NaN)", where=rows[index].place, do=_SOUND)
+                        raise ModelError("the model gives no numbers (NaN)", where=rows[index].place, do=SOUND)
                     out[index] = logps.numpy()
                 done(len(pack.rows))
         finally:
@@ -90,4 +90,4 @@ class Scorer:
             )
 
 
-_SOUND = "check the weights with `whet selftest`, or evaluate in float32 (model.dtype=float32)"
+SOUND = "check the weights with `whet selftest`, or evaluate in float32 (model.dtype=float32)"

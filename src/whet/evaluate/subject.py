@@ -11,6 +11,7 @@ import torch
 from whet.data import read
 from whet.errors import RowError
 from whet.evaluate.score import Scorer
+from whet.models.in_context.prompt import Prompt
 from whet.models.language_model import LanguageModel
 from whet.models.load import Loaded
 from whet.models.saved import open_run
@@ -21,7 +22,7 @@ from whet.tokens.template import Renderer
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under its name, its tokenizer, and how rows become tokens."""
+    """A model under its name, its tokenizer, how rows become tokens, and the prompt of a prompt run."""
 
     name: str
     model: Any
@@ -31,10 +32,15 @@ class Subject:
     """Probed already, where there is one."""
     compute_dtype: torch.dtype = torch.float32
     pack_tokens: int | None = None
+    prompt: Prompt | None = None
 
     @classmethod
     def of(cls, loaded: Loaded) -> Subject:
-        return cls(loaded.name, loaded.model, loaded.tokenizer, Renderer(loaded.tokenizer))
+        return cls(loaded.name, loaded.model, loaded.tokenizer, Renderer(loaded.tokenizer), prompt=loaded.prompt)
+
+    def asked(self, examples: Sequence[Example]) -> list[Example]:
+        """The rows as they are put to the model: filled into a prompt run's template where it uses their columns."""
+        return [self.prompt.asked(example) if self.prompt else example for example in examples]
 
     def scorer(self) -> Scorer:
         """What gives its log-probabilities."""

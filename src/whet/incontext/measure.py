@@ -23,6 +23,9 @@ from whet.tokens.template import Renderer
 Choose = Callable[[Example], Sequence[Example]]
 """A question -> its demonstrations, in the order they stand before it."""
 
+LONGEST = 8
+"""Rows whose length is looked at beforehand."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -36,7 +39,7 @@ class Measured:
     shots_R: np.ndarray
 
     def scores(self) -> np.ndarray:
-        """[rows, labels]. What is compared: log shares of the labels, calibrated where content-free questions are."""
+        """What is compared [rows, labels]: log shares, calibrated where content-free questions were asked."""
         if self.neutral_RCL is None:
             return log_shares(self.logps_RL)
         return calibrated(self.logps_RL, self.neutral_RCL)
@@ -77,22 +80,41 @@ def measure(
         )
     before = [list(demonstrations(e) if callable(demonstrations) else demonstrations) for e in examples]
     limit = min((n for n in (scorer.max_length, max_length) if n is not None), default=None)
-    before = _fitted(renderer, examples, labels, before, limit, too_long)
-    asked = [behind(example, shown) for example, shown in zip(examples, before, strict=True)]
+    rows = label_rows([behind(e, shown) for e, shown in zip(examples, before, strict=True)], labels, renderer)
+    if over := _over(rows, len(labels), limit):
+        before = _fitted(renderer, examples, labels, before, over, limit or 0, too_long)
+        rows = label_rows([behind(e, shown) for e, shown in zip(examples, before, strict=True)], labels, renderer)
     groups: dict[tuple[int | str, ...], int] = {}
-    group_of = [
-        groups.setdefault(_key(shown, example), len(groups)) for shown, example in zip(before, examples, strict=True)
-    ]
+    keys = [_key(shown, example, renderer.by_question) for shown, example in zip(before, examples, strict=True)]
+    group_of = [groups.setdefault(key, len(groups)) for key in keys]
     neutral: list[Example] = []
     if calibrate:
         firsts = [group_of.index(number) for number in range(len(groups))]
         neutral = [behind(asking(examples[i], text), before[i]) for i in firsts for text in CONTENT_FREE]
-    rows = label_rows([*asked, *neutral], labels, renderer)
+    rows += label_rows(neutral, labels, renderer)
     sums = np.array([float(logps.astype(np.float64).sum()) for logps in scorer.logps(rows, done)])
     logps = sums.reshape(-1, len(labels))
-    by_group = logps[len(asked) :].reshape(-1, len(CONTENT_FREE), len(labels))
+    by_group = logps[len(examples) :].reshape(-1, len(CONTENT_FREE), len(labels))
     shots_R = np.array([len(shown) for shown in before])
-    return Measured(tuple(labels), logps[: len(asked)], by_group[group_of] if calibrate else None, shots_R)
+    return Measured(tuple(labels), logps[: len(examples)], by_group[group_of] if calibrate else None, shots_R)
+
+
+def check_lengths(
+    scorer: Scorer,
+    renderer: Renderer,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    demonstrations: Sequence[Example] | Choose = (),
+) -> None:
+    """Raise the ModelError that `measure` would, before anything is scored. The rows with most characters are looked
+    at, and all only where one of these is too long."""
+    asked = [behind(e, demonstrations(e) if callable(demonstrations) else demonstrations) for e in examples]
+    sizes = [sum(len(str(turn["content"])) for turn in example.messages) for example in asked]
+    longest = sorted(range(len(asked)), key=lambda i: sizes[i])[-LONGEST:]
+    if _over(label_rows([asked[i] for i in longest], labels, renderer), len(labels), scorer.max_length):
+        before = [list(demonstrations(e) if callable(demonstrations) else demonstrations) for e in examples]
+        over = _over(label_rows(asked, labels, renderer), len(labels), scorer.max_length)
+        _fitted(renderer, examples, labels, before, over, scorer.max_length or 0, "stop")
 
 
 def behind(example: Example, demonstrations: Sequence[Example]) -> Example:
@@ -108,22 +130,22 @@ def label_rows(examples: Sequence[Example], labels: Sequence[str], renderer: Ren
     return [found[-1] for found in rows_of(asked, renderer, SFTPart())]
 
 
-def _key(shown: Sequence[Example], example: Example) -> tuple[int | str, ...]:
+def _key(shown: Sequence[Example], example: Example, by_question: bool) -> tuple[int | str, ...]:
     """Rows with the same demonstrations, and the same turns before their own question, share what is content-free."""
-    return (*(id(each) for each in shown), str(example.messages[:-2]))
+    return (*(id(each) for each in shown), str(example.messages if by_question else example.messages[:-2]))
+
+
+def _over(rows: Sequence[Row], labels: int, limit: int | None) -> dict[int, int]:
+    """Tokens of each question that is too long with some label; nothing is predicted from a row's last token."""
+    longest = [max(map(len, rows[at : at + labels])) for at in range(0, len(rows), labels)]
+    return {} if limit is None else {i: length for i, length in enumerate(longest) if length - 1 > limit}
 
 
 def _fitted(
     renderer: Renderer, examples: Sequence[Example], labels: Sequence[str], before: list[list[Example]],
-    limit: int | None, too_long: str,
+    over: dict[int, int], limit: int, too_long: str,
 ) -> list[list[Example]]:  # fmt: skip
     """The demonstrations that leave each row whole with every label: of the last ones as many as can be."""
-    if limit is None:
-        return before
-    longest = _lengths(renderer, examples, labels, before)
-    over = [i for i, length in enumerate(longest) if length - 1 > limit]
-    if not over:
-        return before
     fits = dict.fromkeys(over, 0)  # bisected: a row is longer with each demonstration more
     step = 1 << max(len(before[i]) for i in over).bit_length()
     while step := step // 2:
@@ -137,9 +159,9 @@ def _fitted(
             what = f"the question alone has {length:,} tokens, and the model takes {limit:,}"
             raise ModelError(what, where=examples[i].place, do="shorten it, or leave the row out")
     if too_long == "stop":
-        first = max(over, key=lambda i: longest[i])
+        first = max(over, key=lambda i: over[i])
         raise ModelError(
-            f"{len(before[first])} demonstrations and the question have {longest[first]:,} tokens, and the model takes "
+            f"{len(before[first])} demonstrations and the question have {over[first]:,} tokens, and the model takes "
             f"{limit:,}; {len(over):,} of {len(examples):,} rows are too long",
             where=examples[first].place,
             do=f"{min(fits.values())} fit before every question: take so many shots, or shorter rows to show",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -24,6 +24,9 @@ from whet.models.safety import check_folder, check_tokenizer
 from whet.models.vocabulary import add_tokens, grow
 from whet.models.weights import weight_names
 from whet.recipe import ModelPart
+
+if TYPE_CHECKING:
+    from whet.models.in_context.prompt import Prompt
 
 WHET_TINY = "whet-tiny"
 
@@ -36,13 +39,14 @@ _SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 @dataclass(frozen=True)
 class Loaded:
     """A model that is ready to run, in evaluation mode. `folder` holds its files; `notes` is what should be told though
-    it is no fault."""
+    it is no fault; `prompt` is that of a prompt run, which the tokenizer has."""
 
     model: Any
     tokenizer: Any
     name: str
     folder: Path
     notes: list[str] = field(default_factory=list)
+    prompt: Prompt | None = None
 
 
 def load(part: ModelPart | str, frozen_dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Loaded:

@@ -13,6 +13,9 @@ import torch
 
 from whet.errors import ModelError, RunError
 from whet.methods import METHODS, Method
+from whet.models.embed import embed
+from whet.models.in_context.choose import Embed
+from whet.models.in_context.prompt import FILE, Prompt, read_prompt, with_prompt
 from whet.models.load import Loaded, load, load_tokenizer, read_tokenizer
 from whet.models.safety import check_adapter
 from whet.recipe import ModelPart, load_recipe
@@ -42,6 +45,9 @@ def open_sides(
     method = method_of(folder) if base else None
     if method is not None and result_of(Path(folder).expanduser()).name == "adapter":
         sides.insert(0, Side("base", loaded.model, loaded.tokenizer, partial(method.base, loaded.model)))
+    elif base and loaded.prompt is not None:
+        part = load_recipe(Path(folder).expanduser() / "recipe.yaml").model
+        sides.insert(0, Side("base", loaded.model, load_tokenizer(part)))
     elif base:
         before = open_run(folder, base=True, device=device)
         sides.insert(0, Side("base", before.model, before.tokenizer))
@@ -86,19 +92,31 @@ def open_run(
     tokenizer = tokenizer_of(result, part, loaded.model.config)
     if base:
         return replace(loaded, tokenizer=tokenizer)
+    if result.name == "prompt":
+        return prompted(replace(loaded, name=str(folder), folder=result), read_prompt(result))
     model = with_adapter(loaded.model, result, part, recipe.method.kind)
     return Loaded(model, tokenizer, str(folder), result, loaded.notes)
 
 
 def method_of(folder: Path | str) -> Method | None:
-    """The method of a run; None for a model's folder or name. Raises RecipeError for a broken recipe."""
+    """The method of a run; None for a prompt run, a model's folder or name. Raises RecipeError for a broken recipe."""
     recipe = Path(folder).expanduser() / "recipe.yaml"
-    return METHODS[load_recipe(recipe).method.kind] if recipe.is_file() else None
+    return METHODS.get(load_recipe(recipe).method.kind) if recipe.is_file() else None
+
+
+def prompted(loaded: Loaded, prompt: Prompt) -> Loaded:
+    """The model asked with a prompt."""
+    by_model: Embed = lambda texts: embed(loaded.model, loaded.tokenizer, texts)  # noqa: E731
+    return replace(loaded, tokenizer=with_prompt(loaded.tokenizer, prompt, by_model), prompt=prompt)
 
 
 def result_of(run: Path) -> Path:
     """The folder of a run's result. Raises RunError where there is none yet."""
-    for result, file in ((run / "adapter", "adapter_config.json"), (run / "model", "config.json")):
+    for result, file in (
+        (run / "adapter", "adapter_config.json"),
+        (run / "model", "config.json"),
+        (run / "prompt", FILE),
+    ):
         if (result / file).is_file():
             return result
     steps = sorted((run / "checkpoints").glob("step-*"), key=lambda step: step.stat().st_mtime)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from whet.recipe.part import Part
 
@@ -158,6 +158,37 @@ class FullPart(Part):
     """Each layer learns at this share of the rate of the layer above it."""
 
 
+class InContextPart(Part):
+    kind: Literal["in_context"] = "in_context"
+    """Nothing is trained: `whet prompt` makes such runs."""
+    shots: Annotated[int, Field(ge=0)] = 8
+    """Demonstrations before a question. 0: zero-shot."""
+    choose: Literal["random", "diverse", "nearest", "mmr"] = "random"
+    """Random and diverse ones are the same for all questions; nearest and mmr (near, and unlike each other) are not."""
+    similarity: Literal["bm25", "embeddings"] = "bm25"
+    """By words, or by the model's own hidden states."""
+    balanced: bool = False
+    """As many of each label as can be."""
+    order: Literal["auto", "random", "nearest-last", "nearest-first"] = "auto"
+    """auto: the nearest last where they are chosen by the question, else random."""
+    mmr_lambda: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of diverse and mmr: 1 looks at relevance alone, 0 at diversity alone."""
+    instruction: str = ""
+    template: str = "{{ prompt }}"
+    """Jinja: a user's turn from the row's columns."""
+    labels: list[str] = []
+    """The answers that there are. Empty: those of the rows."""
+    calibrate: bool = False
+    """Divide the labels' shares by those for content-free questions."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _orders_that_there_are(self) -> InContextPart:
+        if self.order.startswith("nearest") and self.choose in ("random", "diverse"):
+            raise ValueError(f"order={self.order} hangs on the question, and choose={self.choose} shows all the same")
+        return self
+
+
 class AutoPart(Part):
     kind: Literal["auto"] = "auto"
     pilot: bool = True
@@ -178,6 +209,7 @@ MethodPart = Annotated[
     | PrefixPart
     | PromptPart
     | PTuningPart
+    | InContextPart
     | AutoPart,
     Field(discriminator="kind"),
 ]

@@ -83,6 +83,11 @@ class Renderer:
         """Whether the template is whet's `PLAIN_TEMPLATE`."""
         return bool(self.tokenizer.chat_template == PLAIN_TEMPLATE)
 
+    @property
+    def by_question(self) -> bool:
+        """Whether what is written before a question hangs on it: a prompt run's demonstrations may."""
+        return hasattr(self.tokenizer, "whet_before")
+
     def conversation(
         self, messages: list[Message], tools: Tools | None = None, place: str = "", learn: Learn = "completions"
     ) -> list[Rendered]:
@@ -214,7 +219,11 @@ class Renderer:
             raise TemplateError(str(error)) from error
         marked = _MARKER.search(template) is not None
 
+        # A prompt run's demonstrations that hang on the question (whet.models.in_context).
+        before: Callable[[list[Message]], list[Message]] = getattr(self.tokenizer, "whet_before", list)
+
         def write(messages: list[Message], prompt: bool) -> Written:
+            messages = before(messages)
             try:
                 (text,), marks = render_jinja_template(
                     conversations=[messages],

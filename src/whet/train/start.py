@@ -47,7 +47,11 @@ def open_rows(recipe: Recipe, loaded: Loaded | None = None) -> Rows:
 
 
 def rows_of(recipe: Recipe, tokenizer: Any, max_length: int) -> Rows:
-    """Read, split and render the recipe's rows; nothing is checked against the threshold yet."""
+    """Read, split and render the recipe's rows; nothing is checked against the threshold yet. Raises RecipeError for a
+    prompt run's recipe."""
+    if recipe.method.kind == "in_context":
+        do = "whet prompt MODEL DATA makes such runs"
+        raise RecipeError("nothing is trained in context", where="method.kind", do=do)
     objective = recipe.objective.kind
     train = read(recipe.data, objective, recipe.train.seed)
     if isinstance(recipe.validation, str):

@@ -21,17 +21,24 @@ OTHER = "(other)"
 
 def accuracy(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Measured]:
     """Whether the answer's label is the reference's; the label is found at the answer's beginning."""
-    wanted = [refs[0] for refs in references_of(columns)]
-    names = label_names(wanted)
-    values = [float(label_in(text, names) == as_label(label)) for text, label in zip(completions, wanted, strict=True)]
-    return [mean_of("accuracy", values)]
+    found, wanted, _ = _labels(completions, columns)
+    values = [float(one == label) for one, label in zip(found, wanted, strict=True)]
+    return [mean_of("accuracy", values, True, none_of_the_labels=found.count(OTHER))]
 
 
 def macro_f1(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Measured]:
     """The mean of the labels' F1; the confusion matrix is in the notes."""
-    wanted = [refs[0] for refs in references_of(columns)]
-    names = label_names(wanted)
-    return [of_labels([label_in(text, names) for text in completions], [as_label(label) for label in wanted], names)]
+    found, wanted, names = _labels(completions, columns)
+    measured = of_labels(found, wanted, names)
+    measured.notes["none_of_the_labels"] = found.count(OTHER)
+    return [measured]
+
+
+def _labels(completions: Sequence[str], columns: dict[str, list[Any]]) -> tuple[list[str], list[str], list[str]]:
+    """What is answered and what is right [rows], and the labels that there are."""
+    references = [refs[0] for refs in references_of(columns)]
+    names = label_names(references)
+    return [label_in(text, names) for text in completions], [as_label(label) for label in references], names
 
 
 def label_names(labels: Sequence[str]) -> list[str]:

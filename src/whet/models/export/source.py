@@ -9,6 +9,7 @@ from typing import Any, Literal
 from whet.errors import RecipeError, RunError
 from whet.methods import METHODS
 from whet.models.export.gate import Gate, Reference
+from whet.models.in_context.prompt import Prompt, read_prompt
 from whet.models.saved import result_of
 from whet.models.weights import read_json
 from whet.recipe import ModelPart, load_recipe
@@ -50,12 +51,16 @@ class Work:
 
 
 def source_of(run: Path | str) -> Source:
-    """A run's result, or a model by folder or name. Raises RunError for a run that is not finished."""
+    """A run's result, or a model by folder or name. Raises RunError for a run that is not finished, and for a
+    prompt that is not the same for all questions."""
     folder = Path(run).expanduser()
     if not (folder / "recipe.yaml").is_file():
         return Source(str(run), ModelPart(name=str(run)), "full", None, run=False)
     recipe = load_recipe(folder / "recipe.yaml")
     result = result_of(folder)
+    if result.name == "prompt":
+        _check_same_for_all(read_prompt(result), folder)
+        return Source(str(run), recipe.model, recipe.method.kind, None, run=True)
     if result.name == "model":
         return Source(str(run), ModelPart(name=str(result)), recipe.method.kind, None, run=True)
     return Source(str(run), recipe.model, recipe.method.kind, result, run=True)
@@ -90,6 +95,23 @@ def check_wish(source: Source, to: Target, merge: bool, dtype: DType | None, ggu
         )
     if to == "vllm" and not merge:
         _check_vllm(source, read_json(source.adapter / "adapter_config.json"))
+
+
+def _check_same_for_all(prompt: Prompt, run: Path) -> None:
+    """A prompt run is exported as its base with a chat template that writes the prompt; what hangs on the question, or
+    on columns of rows, no chat template can write."""
+    if prompt.by_question:
+        raise RunError(
+            f"choose={prompt.part.choose} shows each question demonstrations of its own, which no chat template can",
+            where=str(run),
+            do="make the prompt with --choose diverse or random; whet itself asks with this one",
+        )
+    if prompt.around is None:
+        raise RunError(
+            f"its template is filled from rows, which no chat template can: {prompt.part.template[:60]!r}",
+            where=str(run),
+            do="make the prompt with a template that has texts around {{ prompt }} and nothing else",
+        )
 
 
 def _merges(source: Source) -> bool:
