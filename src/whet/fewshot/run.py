@@ -13,9 +13,10 @@ from whet.evaluate.calibrate import log_shares
 from whet.evaluate.measure import LEVEL, RESAMPLES, Interval
 from whet.evaluate.score import Scorer
 from whet.evaluate.subject import Subject, read_rows
-from whet.fewshot.shots import Draw, Labelled, divide, draw, labelled
+from whet.fewshot.shots import Draw, divide, draw, labelled
 from whet.fewshot.tune import fitting, settings, trial
 from whet.incontext.measure import Measured, measure
+from whet.incontext.rows import Labelled
 from whet.models.load import load
 from whet.recipe import DataPart, Recipe
 from whet.train.start import max_length_of

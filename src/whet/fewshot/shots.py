@@ -15,6 +15,7 @@ from whet.errors import RecipeError, RowError
 from whet.evaluate.likelihood import answered_by
 from whet.evaluate.metrics.answers import as_label
 from whet.evaluate.subject import reference_of
+from whet.incontext.rows import Labelled
 from whet.rows import Example
 
 MOST_LABELS = 20
@@ -32,18 +33,6 @@ class Draw:
     @property
     def rows(self) -> list[Example]:
         return [*self.learn, *self.stop]
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Rows, the index of each one's label, and the labels as the model is to say them."""
-
-    examples: list[Example]
-    answers: list[int]
-    labels: list[str]
-
-    def take(self, places: Sequence[int]) -> Labelled:
-        return Labelled([self.examples[i] for i in places], [self.answers[i] for i in places], self.labels)
 
 
 def labelled(examples: Sequence[Example], verbalizers: dict[str, str], known: Sequence[str] = ()) -> Labelled:

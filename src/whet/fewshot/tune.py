@@ -19,8 +19,9 @@ import torch
 from accelerate import Accelerator
 
 from whet.evaluate.calibrate import log_shares
-from whet.fewshot.shots import Draw, Labelled
+from whet.fewshot.shots import Draw
 from whet.incontext.measure import label_rows
+from whet.incontext.rows import Labelled
 from whet.models.language_model import by_row
 from whet.recipe import Recipe, check_recipe
 from whet.rows import Example, Row
