@@ -16,7 +16,7 @@ from whet.evaluate.subject import Subject, read_rows
 from whet.fewshot.shots import Draw, divide, draw, labelled
 from whet.fewshot.tune import fitting, settings, trial
 from whet.incontext.measure import Measured, measure
-from whet.incontext.rows import Labelled
+from whet.incontext.rows import Labelled, without
 from whet.models.load import load
 from whet.recipe import DataPart, Recipe
 from whet.train.start import max_length_of
@@ -168,9 +168,7 @@ def _rows(
     size = len(examples)
     pool, first = fitting(both.take(range(size)), subject.renderer, room)
     tested, second = fitting(both.take(range(size, size + len(others))), subject.renderer, room)
-    asked = {str(example.messages[:-1]) for example in tested.examples}
-    apart = [i for i, example in enumerate(pool.examples) if str(example.messages[:-1]) not in asked]
-    return pool.take(apart), tested, [*first, *second]
+    return without(pool, tested.examples)[0], tested, [*first, *second]
 
 
 def _all(pool: Labelled, seed: int) -> Draw:

@@ -15,7 +15,7 @@ from whet.errors import RecipeError, RowError
 from whet.evaluate.likelihood import answered_by
 from whet.evaluate.metrics.answers import as_label
 from whet.evaluate.subject import reference_of
-from whet.incontext.rows import Labelled
+from whet.incontext.rows import Labelled, without
 from whet.rows import Example
 
 MOST_LABELS = 20
@@ -35,10 +35,10 @@ class Draw:
         return [*self.learn, *self.stop]
 
 
-def labelled(examples: Sequence[Example], verbalizers: dict[str, str], known: Sequence[str] = ()) -> Labelled:
+def labelled(examples: Sequence[Example], verbalizers: dict[str, str]) -> Labelled:
     """Rows whose answers are labels. A verbalizer (Schick and Schütze 2021, arXiv 2001.07676) is the word that stands
-    for a label. `known` are labels beside those of the rows. Raises RowError where the answers are no labels."""
-    written: dict[str, str] = {as_label(label): label for label in known}
+    for a label. Raises RowError where the answers are no labels."""
+    written: dict[str, str] = {}
     for example in examples:
         label = str(reference_of(example)) if example.shape == "conversation" else ""
         if not as_label(label):
@@ -64,10 +64,9 @@ def divide(rows: Labelled, test: int, seed: int) -> tuple[Labelled, Labelled]:
     if test >= len(rows.examples):
         raise RecipeError(f"{test:,} test rows of {len(rows.examples):,}", where="test", do="leave some to learn from")
     order = np.random.default_rng(seed).permutation(len(rows.examples))
-    tested = sorted(int(i) for i in order[:test])
-    asked = {str(rows.examples[i].messages[:-1]) for i in tested}
-    pool = [i for i in sorted(map(int, order[test:])) if str(rows.examples[i].messages[:-1]) not in asked]
-    return rows.take(pool), rows.take(tested)
+    tested = rows.take(sorted(map(int, order[:test])))
+    pool, _ = without(rows.take(sorted(map(int, order[test:]))), tested.examples)
+    return pool, tested
 
 
 def draw(pool: Labelled, k: int, seed: int) -> Draw:

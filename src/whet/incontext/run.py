@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +175,8 @@ class _Asking:
         self.place = instruction_place(loaded.tokenizer)
         self._examples = {id(shown): as_example(shown) for shown in self.pool}
         self._vectors: dict[str, Any] = {}
+        self._renderers: dict[tuple[str, str], Renderer] = {}
+        self._choosers: dict[str, Chooser] = {}
 
     def check(self, part: InContextPart, examples: Sequence[Example]) -> None:
         check_lengths(self.scorer, self.renderer(part), examples, part.labels, self._demonstrations(part))
@@ -194,19 +195,19 @@ class _Asking:
         """The template with the candidate's instruction; `whole` with its demonstrations, too."""
         if whole:
             return Renderer(with_prompt(self.loaded.tokenizer, self.prompt(part), self._embed))
-        return self._bare(part.instruction, part.template)
-
-    @lru_cache(maxsize=64)  # noqa: B019  (there is one of these a search)
-    def _bare(self, instruction: str, template: str) -> Renderer:
-        part = InContextPart(instruction=instruction, template=template, shots=0)
-        return Renderer(with_prompt(self.loaded.tokenizer, Prompt(part, [], self.place)))
-
-    @lru_cache(maxsize=64)  # noqa: B019
-    def _chooser_of(self, key: str) -> Chooser:
-        return Chooser(self.pool, InContextPart.model_validate_json(key), self._embed)
+        key = part.instruction, part.template
+        if key not in self._renderers:
+            bare = Prompt(InContextPart(instruction=part.instruction, template=part.template, shots=0), [], self.place)
+            self._renderers[key] = Renderer(with_prompt(self.loaded.tokenizer, bare))
+        return self._renderers[key]
 
     def _chooser(self, part: InContextPart) -> Chooser:
-        return self._chooser_of(part.model_copy(update={"instruction": ""}).model_dump_json())
+        """The same for all instructions."""
+        alike = part.model_copy(update={"instruction": ""})
+        key = alike.model_dump_json()
+        if key not in self._choosers:
+            self._choosers[key] = Chooser(self.pool, alike, self._embed)
+        return self._choosers[key]
 
     def _demonstrations(self, part: InContextPart) -> list[Example] | Choose:
         chooser = self._chooser(part)

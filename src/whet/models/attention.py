@@ -326,9 +326,9 @@ def attention_of(model: PreTrainedModel, name: str) -> Iterator[None]:
             config._attn_implementation = before[key]
 
 
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    return None
+def no_mask(*args: Any, **kwargs: Any) -> None:
+    """For an attention that knows by itself who sees whom."""
 
 
 AttentionInterface.register(NAME, trie_attention)
-AttentionMaskInterface.register(NAME, _no_mask)
+AttentionMaskInterface.register(NAME, no_mask)

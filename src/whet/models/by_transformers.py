@@ -118,7 +118,8 @@ def _answers(
         ids_RL[row, longest - len(prompts[index]) :] = torch.tensor(prompts[index])
         mask_RL[row, longest - len(prompts[index]) :] = 1
     out_RL = _generate(model, ids_RL.to(model.device), mask_RL.to(model.device), batch, room, draw, stop)
-    return out_RL[:, longest:].tolist()  # type: ignore[no-any-return]
+    answers: list[list[int]] = out_RL[:, longest:].tolist()
+    return answers
 
 
 def _generate(
@@ -133,9 +134,10 @@ def _generate(
         use_cache=True,
     )
     chosen = LogitsProcessorList([_Chosen(draw, rows)])
-    return model.generate(  # type: ignore[no-any-return]
+    out_RL: torch.Tensor = model.generate(
         input_ids=ids_RL, attention_mask=mask_RL, generation_config=settings, logits_processor=chosen, **more
     )
+    return out_RL
 
 
 class _Chosen(LogitsProcessor):  # type: ignore[misc]

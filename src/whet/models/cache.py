@@ -15,6 +15,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from whet.models.attention import no_mask
+
 NAME = "whet_decode"
 GROW = 64
 """Tokens that a slot has room for beyond what is needed now."""
@@ -227,19 +229,14 @@ def decode_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    decoding: Prefill | Step | None = None,
+    *,
+    decoding: Prefill | Step,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """`query` [1, H, T, D], `key` and `value` [1, G, T, D]; returns ([1, T, H, D], None)."""
-    if decoding is None:
-        raise NotImplementedError("decoding needs a cache")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     return decoding.attend(query, key, value, scale, sliding_window, softcap).transpose(1, 2), None
 
 
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    return None
-
-
 AttentionInterface.register(NAME, decode_attention)
-AttentionMaskInterface.register(NAME, _no_mask)
+AttentionMaskInterface.register(NAME, no_mask)
