@@ -6,8 +6,8 @@ These rooms do not import each other; what passes between them is here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class Row:
 
     `ids` [L] int32. `targets` [L] bool: True where the token itself is learnt, so `targets[0]` never counts (nothing
     predicts it). `weight` multiplies the row's loss. `role` tells the rows of one example apart (chosen, rejected).
+    `companions` are those that are scored beside it, in the same pack: the rejected answer of a chosen one. `given` are
+    numbers known before the step, float32 [target_count] each: the reference's log-probabilities, an advantage.
     """
 
     ids: np.ndarray
@@ -61,6 +63,8 @@ class Row:
     group: str | None = None
     role: str = ""
     place: str = ""
+    companions: tuple[Row, ...] = ()
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +72,21 @@ class Row:
     @property
     def target_count(self) -> int:
         return int(self.targets[1:].sum())
+
+
+def with_companions(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+    """All rows and their companions, in order, and which of `rows` each belongs to."""
+    flat: list[Row] = []
+    owner: list[int] = []
+    for number, row in enumerate(rows):
+        flat += [row, *row.companions]
+        owner += [number] * (1 + len(row.companions))
+    return flat, owner
+
+
+def given(row: Row, **numbers: np.ndarray) -> Row:
+    """The row with more numbers known of its targets."""
+    return replace(row, given={**row.given, **numbers})
 
 
 def named(places: Sequence[str], first: int = 3) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from whet.errors import RowError
-from whet.objectives import OBJECTIVES, sft
+from whet.objectives import OBJECTIVES, Batch, sft
 from whet.recipe import SFTPart
-from whet.rows import Example
+from whet.rows import Example, Row
 from whet.tokens.template import Renderer
 
 TALK = [
@@ -24,12 +25,12 @@ TALK = [
 def test_rows_carry_what_the_example_says_of_itself(tiny_tokenizer: Callable[[], Any]) -> None:
     renderer = Renderer(tiny_tokenizer())
     example = Example("a:1", "conversation", messages=TALK, weight=0.5, group="pets")
-    (row,) = sft.rows(example, renderer, SFTPart())
+    (row,) = sft.SFT.rows(example, renderer, SFTPart())
     assert (row.place, row.weight, row.group, row.role) == ("a:1", 0.5, "pets", "")
     assert renderer.tokenizer.decode(row.ids[row.targets]) == "sat<|end|>lay<|end|>"
-    (row,) = sft.rows(example, renderer, SFTPart(learn="everything"))
+    (row,) = sft.SFT.rows(example, renderer, SFTPart(learn="everything"))
     assert row.target_count == len(row) - 1
-    (row,) = sft.rows(Example("a:2", "text", text="on the mat"), renderer, SFTPart())
+    (row,) = sft.SFT.rows(Example("a:2", "text", text="on the mat"), renderer, SFTPart())
     assert renderer.tokenizer.decode(row.ids) == "on the mat</s>"
     assert row.target_count == len(row) - 1
 
@@ -61,7 +62,7 @@ def test_many_examples_give_their_own_rows_in_order(tiny_tokenizer: Callable[[],
 @pytest.mark.parametrize(("shape", "fits"), [("preference", "dpo"), ("label", "kto"), ("prompt", "grpo")])
 def test_other_shapes_are_sent_to_their_objective(tiny_tokenizer: Callable[[], Any], shape: str, fits: str) -> None:
     with pytest.raises(RowError, match=rf"^a:3: .*{shape}") as caught:
-        sft.rows(Example("a:3", shape, prompt=TALK[:1]), Renderer(tiny_tokenizer()), SFTPart())
+        sft.SFT.rows(Example("a:3", shape, prompt=TALK[:1]), Renderer(tiny_tokenizer()), SFTPart())
     assert fits in str(caught.value.do)
 
 
@@ -75,19 +76,21 @@ def test_the_loss_is_transformers_loss_where_all_weights_are_1() -> None:
     at = labels[:, 1:] != -100
     logps = logits[:, :-1].log_softmax(-1).gather(-1, labels[:, 1:].clamp(min=0)[..., None])[..., 0][at]
     rows = torch.arange(2)[:, None].expand(2, 4)[at]
-    ours = OBJECTIVES["sft"].loss(logps, rows, torch.ones(2), SFTPart())
-    assert ours.count == 6
-    torch.testing.assert_close(ours.total / ours.count, theirs)
+    batch = Batch(logps, rows, torch.ones(2), ("", ""), torch.arange(2), {"targets": 6.0})
+    torch.testing.assert_close(OBJECTIVES["sft"].loss(batch, SFTPart()).total, theirs)
 
 
 def test_a_rows_weight_multiplies_each_of_its_targets() -> None:
     import torch
 
     logps = torch.tensor([-1.0, -2.0, -4.0], requires_grad=True)
-    loss = sft.loss(logps, torch.tensor([0, 1, 1]), torch.tensor([2.0, 0.5]), SFTPart())
-    assert loss.total.item() == 2.0 + 1.0 + 2.0
-    assert loss.count == 3.0
+    rows = [Row(np.arange(2), np.array([False, True]), weight=2.0), Row(np.arange(3), np.arange(3) > 0, weight=0.5)]
+    counts = sft.counts(rows, SFTPart())
+    assert counts == {"targets": 3.0}
+    batch = Batch(logps, torch.tensor([0, 1, 1]), torch.tensor([2.0, 0.5]), ("", ""), torch.arange(2), counts)
+    loss = sft.loss(batch, SFTPart())
+    assert loss.total.item() == pytest.approx((2.0 + 1.0 + 2.0) / 3)
     assert loss.metrics == {}
     loss.total.backward()
     assert logps.grad is not None
-    assert logps.grad.tolist() == [-2.0, -0.5, -0.5]
+    assert logps.grad.tolist() == pytest.approx([-2.0 / 3, -0.5 / 3, -0.5 / 3])

@@ -228,14 +228,14 @@ def _rows(tokenizer: Any, what: str, number: int | None) -> list[Row]:
         token_ids = tokenizer(what, add_special_tokens=False, verbose=False)["input_ids"]
         return [Row(np.array(token_ids, dtype=np.int32), np.zeros(len(token_ids), dtype=bool))]
     from whet.data import read
-    from whet.objectives.sft import rows
+    from whet.objectives.sft import SFT
     from whet.recipe import DataPart, SFTPart
     from whet.tokens.template import Renderer
 
     examples = read([DataPart(path=what)])
     if number > len(examples):
         raise RowError(f"there is no row {number}", where=what, do=f"give --row 1 to {len(examples)}")
-    return rows(examples[number - 1], Renderer(tokenizer), SFTPart())
+    return SFT.rows(examples[number - 1], Renderer(tokenizer), SFTPart())
 
 
 def tokenizer_of(name: str) -> Any:

@@ -24,9 +24,10 @@ from whet.rows import Example, Message
 
 KINDS = {
     "sft": "conversation",
-    "dpo": "preference", "orpo": "preference", "reward": "preference", "preference": "preference",
+    "dpo": "preference", "orpo": "preference", "simpo": "preference", "cpo": "preference", "reward": "preference",
+    "preference": "preference",
     "kto": "label", "label": "label",
-    "grpo": "prompt", "ppo": "prompt", "prompt": "prompt",
+    "grpo": "prompt", "rloo": "prompt", "reinforce++": "prompt", "ppo": "prompt", "prompt": "prompt",
 }  # fmt: skip
 """Objective -> the kind of row it wants. "conversation" takes texts as well."""
 

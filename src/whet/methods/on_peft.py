@@ -25,6 +25,8 @@ def adapt(model: Any, config: Any) -> Any:
     wanted = getattr(config, "target_modules", None)
     known = ", ".join(module_names(model))  # before peft adds its own
     _check_saved_whole(model, getattr(config, "modules_to_save", None) or ())
+    if model.get_output_embeddings() is None:  # a model that gives rewards: its head is trained and saved whole
+        config.task_type = "SEQ_CLS"
     try:
         with warnings.catch_warnings(action="ignore"):  # of tied weights and the like, which the export's gate checks
             warnings.filterwarnings("error", message="Invalid .*Adjusted")  # a setting that peft changes in silence

@@ -42,6 +42,24 @@ class LanguageModel(nn.Module):
         self.scaling = Scaling.of(self.config)
         # In a tuple, so that torch does not list these as children a second time.
         self._inner = (base, _decoder(base), base.get_output_embeddings())
+        self.value_head: nn.Linear | None = None
+
+    @property
+    def rewards(self) -> bool:
+        """Whether the model gives rewards, not tokens: transformers' sequence classifier with one label."""
+        return is_reward_model(self._inner[0])
+
+    def add_value_head(self) -> None:
+        """What the rest of an answer will earn, from each hidden state: a linear head that begins at 0, float32."""
+        self.value_head = nn.Linear(self.config.hidden_size, 1, device=self.device, dtype=torch.float32)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The model's parameters by its own names, and the value head's."""
+        yield from self.model.named_parameters()
+        if self.value_head is not None:
+            yield from self.value_head.named_parameters("value_head")
 
     @property
     def shares(self) -> bool:
@@ -52,21 +70,28 @@ class LanguageModel(nn.Module):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
-    def forward(self, pack: Pack) -> torch.Tensor:
-        """log p(target | its row so far) [N] float32. The model must run under `running()`."""
-        head = self._inner[2]
+    def forward(self, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """log p(target | its row so far) [N] float32; with a value head the values [N] too; of a reward model the
+        rewards [N] where each target would be predicted. The model must run under `running()`."""
         if self.path == "trie":
-            hidden_ND = self._hidden_of_trie(pack)[pack.target_at_N]
-            return head_logps(head, hidden_ND, pack.target_ids_N, self.scaling)
+            return self._read(self._hidden_of_trie(pack)[pack.target_at_N], pack)
         ids_RL, attention_mask_RL, flat_T = rectangle(pack)
-        if self.path == "padded":
+        if self.path == "padded" or self.rewards or self.value_head is not None:
             hidden_RLD = self._hidden_of_rectangle(ids_RL, attention_mask_RL)
-            hidden_ND = hidden_RLD.flatten(0, 1)[flat_T][pack.target_at_N]
-            return head_logps(head, hidden_ND, pack.target_ids_N, self.scaling)
+            return self._read(hidden_RLD.flatten(0, 1)[flat_T][pack.target_at_N], pack)
         model = self.model if virtual_tokens(self.model) else self._inner[0]
         logits_RLV = model(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).logits
         logits_NV = logits_RLV[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()
         return logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+
+    def _read(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        if self.rewards:
+            return self._inner[0].score(hidden_ND)[:, 0].float()  # type: ignore[no-any-return]
+        logps_N = head_logps(self._inner[2], hidden_ND, pack.target_ids_N, self.scaling)
+        if self.value_head is None:
+            return logps_N
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            return logps_N, self.value_head(hidden_ND.float())[:, 0]
 
     def _hidden_of_trie(self, pack: Pack) -> torch.Tensor:
         """[T, D]; virtual tokens are the ancestor of every row."""
@@ -113,6 +138,10 @@ class LanguageModel(nn.Module):
                 if self.model is not self._inner[0]:
                     stack.enter_context(_inputs_as_they_are(self.model))
             yield
+
+
+def is_reward_model(base: Any) -> bool:
+    return base.get_output_embeddings() is None and hasattr(base, "score")
 
 
 @contextmanager

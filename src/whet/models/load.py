@@ -7,6 +7,7 @@ model from the hub is fetched file by file (configs and tokenizer, then only the
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 WHET_TINY = "whet-tiny"
 
+REWARD_HEAD = "score.weight"
+
 _OLDEST_TRANSFORMERS = (5, 5)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
@@ -49,8 +52,15 @@ class Loaded:
     prompt: Prompt | None = None
 
 
-def load(part: ModelPart | str, frozen_dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Loaded:
+def load(
+    part: ModelPart | str,
+    frozen_dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    rewards: bool = False,
+) -> Loaded:
     """The model and its tokenizer, on `device`, with weights of `frozen_dtype` (None: as the recipe's `dtype` says).
+    `rewards`: as transformers' sequence classifier with one label, which gives a number for an answer; its head, where
+    the folder has none, is drawn with standard deviation 1 / sqrt(width + 1) from torch's random numbers.
 
     Raises ModelError for a model that is not there, is unsafe to load (see `whet.models.safety`), lacks weights, has
     weights that do not fit its config, or a tokenizer that does not fit its embeddings.
@@ -61,7 +71,10 @@ def load(part: ModelPart | str, frozen_dtype: torch.dtype | None = None, device:
     config = _read_config(folder, part)
     tokenizer = read_tokenizer(folder, part, config)
     new = add_tokens(tokenizer, part.new_tokens)
-    model, more = _read_model(folder, part, config, frozen_dtype or _dtype(part, device), device)
+    if rewards:
+        config.num_labels = 1
+        config.pad_token_id = tokenizer.pad_token_id if config.pad_token_id is None else config.pad_token_id
+    model, more = _read_model(folder, part, config, frozen_dtype or _dtype(part, device), device, rewards)
     grow(model, len(tokenizer) if new else 0, new)
     # The name as given, not a path into the cache: peft writes it into adapters.
     model.name_or_path = model.config.name_or_path = part.name
@@ -231,12 +244,14 @@ def read_tokenizer(folder: Path, part: ModelPart, config: Any) -> Any:
 
 
 def _read_model(
-    folder: Path, part: ModelPart, config: Any, dtype: torch.dtype, device: str | torch.device
+    folder: Path, part: ModelPart, config: Any, dtype: torch.dtype, device: str | torch.device, rewards: bool
 ) -> tuple[Any, list[str]]:
-    """The model, every weight of it from the folder, and a note on weights that it has no place for."""
+    """The model, every weight of it from the folder (but a new head for `rewards`), and a note on weights that it has
+    no place for."""
+    kind = transformers.AutoModelForSequenceClassification if rewards else transformers.AutoModelForCausalLM
     try:
         with quietly():
-            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            model, report = kind.from_pretrained(
                 str(folder),
                 config=config,
                 dtype=dtype,
@@ -263,6 +278,10 @@ def _read_model(
         name, found, wanted = min(report["mismatched_keys"])
         what = f"{name} is {list(found)} in the weights and {list(wanted)} by the config"
         raise _unfit(folder, what, len(report["mismatched_keys"]))
+    report["unexpected_keys"] = set(report["unexpected_keys"]) - ({"lm_head.weight"} if rewards else set())
+    if rewards and set(report["missing_keys"]) == {REWARD_HEAD}:
+        report["missing_keys"] = []
+        torch.nn.init.normal_(model.score.weight, std=1 / math.sqrt(model.score.in_features + 1))
     if report["missing_keys"]:
         raise _unfit(folder, f"the weights lack {min(report['missing_keys'])}", len(report["missing_keys"]))
     _check_layers(folder, report["unexpected_keys"], config)

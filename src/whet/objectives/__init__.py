@@ -1,20 +1,25 @@
-"""What is learnt from rows. An objective is a module with two pure functions; `OBJECTIVES` names them by the recipe's
-`objective.kind`:
-
-    rows(example, renderer, part) -> [Row]                  the rows that one example yields
-    loss(logps_N, row_of_N, weights_R, part) -> Loss        from the log-probabilities of their targets
-
-and `rows_of`, `rows` of many examples at once. The loop divides totals by the count over all packs and ranks, so that
-neither packing nor accumulation weighs a row differently.
+"""What is learnt from rows. `OBJECTIVES` names each by the recipe's `objective.kind`; `Objective` says what one is made
+of. Their losses are pure functions of log-probabilities: each says its formula, and whose it is. Totals are divided by
+sums over all packs and ranks of a step, so that neither packing nor accumulation weighs a row differently.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from whet.objectives.contract import Batch, Loss, Objective
+from whet.objectives.dpo import DPO
+from whet.objectives.kto import KTO
+from whet.objectives.reference_free import CPO, ORPO, SIMPO
+from whet.objectives.reward import REWARD
+from whet.objectives.sft import SFT
 
-from whet.objectives import sft
-from whet.objectives.contract import Loss
+__all__ = ["OBJECTIVES", "Batch", "Loss", "Objective"]
 
-__all__ = ["OBJECTIVES", "Loss"]
-
-OBJECTIVES: dict[str, ModuleType] = {"sft": sft}
+OBJECTIVES: dict[str, Objective] = {
+    "sft": SFT,
+    "dpo": DPO,
+    "orpo": ORPO,
+    "simpo": SIMPO,
+    "cpo": CPO,
+    "kto": KTO,
+    "reward": REWARD,
+}

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from whet.errors import RowError
-from whet.objectives.contract import Loss, Rendered, Renderer
+from whet.objectives.contract import Batch, Loss, Objective, Rendered, Renderer
 from whet.recipe import SFTPart
 from whet.rows import Example, Row
 
-if TYPE_CHECKING:
-    import torch
-
 # Who learns from a row of another shape.
 _FITS = {
-    "preference": "dpo, orpo and reward learn from `chosen` and `rejected`",
+    "preference": "dpo, orpo, simpo, cpo and reward learn from `chosen` and `rejected`",
     "label": "kto learns from a `label`",
-    "prompt": "grpo and ppo learn from prompts alone",
+    "prompt": "grpo, rloo, reinforce++ and ppo learn from prompts alone",
 }
 
 
@@ -55,15 +51,19 @@ def rows_of(
     ]
 
 
-def loss(logps_N: torch.Tensor, row_of_N: torch.Tensor, weights_R: torch.Tensor, part: SFTPart) -> Loss:
-    """Negative log-likelihood of the targets, each times its row's weight.
+def counts(rows: Sequence[Row], part: SFTPart) -> dict[str, float]:
+    """Targets, each times its row's weight."""
+    return {"targets": sum(row.weight * row.target_count for row in rows)}
 
-    `logps_N` [N] float32: log p(target | its row so far), in nats. `row_of_N` [N]: its row, an index into `weights_R`
-    [R]. `total` = -sum(w logp), `count` = sum(w): their quotient is the weighted mean over targets.
-    """
-    weights_N = weights_R[row_of_N]
-    return Loss(total=-(weights_N * logps_N).sum(), count=float(weights_N.sum()))
+
+def loss(batch: Batch, part: SFTPart) -> Loss:
+    """Negative log-likelihood, the weighted mean over targets: -sum(w logp) / sum(w)."""
+    weights_N = batch.weights_R[batch.row_of_N]
+    return Loss(-(weights_N * batch.logps_N).sum() / batch.step["targets"])
 
 
 def _row(example: Example, rendered: Rendered) -> Row:
     return Row(rendered.ids, rendered.targets, weight=example.weight, group=example.group, place=example.place)
+
+
+SFT = Objective(rows_of, counts, loss)

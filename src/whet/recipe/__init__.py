@@ -4,6 +4,7 @@ No torch here: `whet --help`, `--dry-run` and `whet recipe schema` answer at onc
 one. Every field has a default but `data`.
 
     tree.py     the recipe and its parts          methods.py   the part `method`, a class a kind
+    objectives.py  the part `objective`, a class a kind
     load.py     from YAML and words to a recipe   schema.py    every key, for people to read
     part.py     the parent of all parts           faults.py    what is said of a wrong setting
     evaluate.py the part `evaluate`               endpoint.py  a model behind an endpoint
@@ -32,16 +33,24 @@ from whet.recipe.methods import (
     TrainableTokensPart,
     VeRAPart,
 )
+from whet.recipe.objectives import (
+    CPOPart,
+    DPOPart,
+    KTOPart,
+    ObjectivePart,
+    ORPOPart,
+    RewardPart,
+    SFTPart,
+    SimPOPart,
+)
 from whet.recipe.part import Part
 from whet.recipe.schema import Setting, settings
 from whet.recipe.tree import (
     DataPart,
     EnginePart,
     ModelPart,
-    ObjectivePart,
     PreflightPart,
     Recipe,
-    SFTPart,
     TrainPart,
 )
 
@@ -50,6 +59,8 @@ __all__ = [
     "AutoPart",
     "BOFTPart",
     "BottleneckPart",
+    "CPOPart",
+    "DPOPart",
     "DataPart",
     "EndpointPart",
     "EnginePart",
@@ -58,11 +69,13 @@ __all__ = [
     "IA3Part",
     "InContextPart",
     "JudgePart",
+    "KTOPart",
     "LNTuningPart",
     "LoRAPart",
     "MethodPart",
     "ModelPart",
     "OFTPart",
+    "ORPOPart",
     "ObjectivePart",
     "PTuningPart",
     "Part",
@@ -70,8 +83,10 @@ __all__ = [
     "PreflightPart",
     "PromptPart",
     "Recipe",
+    "RewardPart",
     "SFTPart",
     "Setting",
+    "SimPOPart",
     "TrainPart",
     "TrainableTokensPart",
     "VeRAPart",

@@ -1,4 +1,4 @@
-"""The recipe and all of its parts but `method`."""
+"""The recipe and its own parts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from whet.recipe.evaluate import EvaluatePart
 from whet.recipe.methods import LoRAPart, MethodPart
+from whet.recipe.objectives import ObjectivePart, SFTPart
 from whet.recipe.part import Part
 
 
@@ -46,15 +47,6 @@ class PreflightPart(Part):
     """What happens to a row over `max_length`: lose its end, lose it, or (text only) make several rows of it."""
     nothing_to_learn: Literal["stop", "drop"] = "stop"
     """What happens when a row has no learnt token left."""
-
-
-class SFTPart(Part):
-    kind: Literal["sft"] = "sft"
-    learn: Literal["completions", "everything"] = "completions"
-    """Learn assistant turns only, or every token."""
-
-
-ObjectivePart = Annotated[SFTPart, Field()]
 
 
 class TrainPart(Part):
@@ -120,7 +112,7 @@ class Recipe(Part):
     @classmethod
     def _short_forms(cls, given: Any) -> Any:
         """`model: NAME`, `data: PATH` and lists of them, `engine: KIND`, `evaluate: METRIC`; a method without a kind is
-        LoRA."""
+        LoRA, an objective without one sft."""
         if not isinstance(given, dict):
             return given
         given = dict(given)
@@ -134,6 +126,8 @@ class Recipe(Part):
             given["method"] = {"kind": "lora", **given["method"]}
         if isinstance(given.get("objective"), str):
             given["objective"] = {"kind": given["objective"]}
+        elif isinstance(given.get("objective"), dict):
+            given["objective"] = {"kind": "sft", **given["objective"]}
         if isinstance(given.get("evaluate"), str):
             given["evaluate"] = [given["evaluate"]]
         data = given.get("data")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,32 +60,50 @@ class Pack:
         return Pack(ids, positions, self.segments, at, targets, row, self.rows, weights)
 
 
-def pack_rows(rows: Sequence[Row], pack_tokens: int, share: bool = True, padded: bool = False) -> list[Pack]:
-    """All rows that have a target, in packs of at most `pack_tokens` computed tokens (one row may exceed it).
+def pack_rows(
+    rows: Sequence[Row],
+    pack_tokens: int,
+    share: bool = True,
+    padded: bool = False,
+    together: Sequence[int] | None = None,
+) -> list[Pack]:
+    """All rows that have a target, in packs of at most `pack_tokens` computed tokens.
 
     `share=False` stores every row whole. `padded=True` counts what a rectangle of the rows would hold, for models
-    whose attention cannot be told about segments.
+    whose attention cannot be told about segments. Rows that have the same number in `together` come into the same
+    pack; such a group, or a row by itself, may exceed `pack_tokens`.
     """
-    used = [index for index, row in enumerate(rows) if row.target_count]
-    bodies = {index: _body(rows[index]) for index in used}
+    bodies = {index: _body(row) for index, row in enumerate(rows) if row.target_count}
     trie = _Trie(share and not padded)
-    if trie.share:
-        used.sort(key=lambda index: bodies[index].astype(">u4").tobytes())  # big-endian bytes sort like the ids
-    elif padded:
-        used.sort(key=lambda index: len(bodies[index]))
     packs: list[Pack] = []
     longest = 0
-    for index in used:
-        body = bodies[index]
-        depth, longest = trie.branch(body), max(longest, len(body))
-        after = (len(trie.rows) + 1) * longest if padded else trie.size + len(body) - depth
+    for group in _ordered(bodies, together, trie.share, padded):
+        longest = max(longest, *(len(bodies[index]) for index in group))
+        after = (len(trie.rows) + len(group)) * longest if padded else trie.size + trie.more([bodies[i] for i in group])
         if trie.rows and after > pack_tokens:
             packs.append(_lay(rows, bodies, trie))
-            trie, depth, longest = _Trie(trie.share), 0, len(body)
-        trie.add(index, body, depth)
+            trie, longest = _Trie(trie.share), max(len(bodies[index]) for index in group)
+        for index in group:
+            trie.add(index, bodies[index], trie.branch(bodies[index]))
     if trie.rows:
         packs.append(_lay(rows, bodies, trie))
     return packs
+
+
+def _ordered(
+    bodies: dict[int, np.ndarray], together: Sequence[int] | None, share: bool, padded: bool
+) -> list[list[int]]:
+    """Rows by group, so that those which begin alike (`share`) or are as long (`padded`) follow each other."""
+    groups: dict[int, list[int]] = {}
+    for index in bodies:
+        groups.setdefault(index if together is None else together[index], []).append(index)
+    if not share and not padded:
+        return list(groups.values())
+    if share:  # big-endian bytes sort like the ids
+        keys: dict[int, Any] = {index: body.astype(">u4").tobytes() for index, body in bodies.items()}
+    else:
+        keys = {index: len(body) for index, body in bodies.items()}
+    return sorted((sorted(group, key=keys.__getitem__) for group in groups.values()), key=lambda group: keys[group[0]])
 
 
 def _body(row: Row) -> np.ndarray:
@@ -132,6 +151,15 @@ class _Trie:
             if node.first < depth < node.last and depth - node.first < MIN_SHARED:
                 return node.first
         return depth
+
+    def more(self, group: Sequence[np.ndarray]) -> int:
+        """Tokens that these rows would add, in this order."""
+        first, *others = group
+        size = len(first) - self.branch(first)
+        return size + sum(
+            len(body) - (_common(before, body) if self.share else 0)
+            for before, body in zip(group, others, strict=False)
+        )
 
     def add(self, index: int, body: np.ndarray, depth: int) -> None:
         """Add a row that branches off at `depth`."""

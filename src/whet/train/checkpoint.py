@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from whet.errors import RunError, StorageError
 from whet.recipe import Recipe
-from whet.rows import Row
+from whet.rows import Row, with_companions
 
 
 def save_checkpoint(folder: Path, name: str, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> Path:
@@ -120,10 +120,10 @@ def load_checkpoint(
 
 
 def rows_fingerprint(rows: Sequence[Row]) -> str:
-    """Sixteen hexadecimal digits of the rows in their order: tokens, targets and weights."""
+    """Sixteen hexadecimal digits of the rows in their order, companions with them: tokens, targets, weights, roles."""
     digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{len(row)} {row.weight!r} ".encode())
+    for row in with_companions(rows)[0]:
+        digest.update(f"{len(row)} {row.weight!r} {row.role}".encode())
         digest.update(row.ids.tobytes())
         digest.update(row.targets.tobytes())
     return digest.hexdigest()[:16]

@@ -12,18 +12,20 @@ all packs and all ranks, so the gradient never depends on the cutting.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from whet.methods import METHODS
 from whet.models.language_model import LanguageModel, by_row
-from whet.objectives import OBJECTIVES
-from whet.recipe import LoRAPart, MethodPart, SFTPart, TrainPart
-from whet.rows import Row
+from whet.objectives import OBJECTIVES, Batch
+from whet.recipe import LoRAPart, MethodPart, ObjectivePart, TrainPart
+from whet.rows import Row, with_companions
 from whet.tokens.pack import Pack, pack_rows
 
 NO_SETTINGS = LoRAPart()
@@ -35,13 +37,15 @@ SMALLEST_PACK = 64
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one `forward_backward` saw. `loss` is the mean over targets, in nats."""
+    """What one `forward_backward` saw. `loss` is the objective's, `metrics` are its own; `rows` are without companions,
+    tokens with them."""
 
     loss: float
     rows: int
     tokens: int
     computed_tokens: int
     target_tokens: int
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Engine:
@@ -53,7 +57,7 @@ class Engine:
     def __init__(
         self,
         language_model: LanguageModel,
-        objective: SFTPart,
+        objective: ObjectivePart,
         part: TrainPart,
         accelerator: Accelerator,
         compute_dtype: torch.dtype,
@@ -62,10 +66,12 @@ class Engine:
     ):
         self.objective, self.part, self.accelerator, self.warn = objective, part, accelerator, warn
         self.compute_dtype = compute_dtype
-        self.loss = OBJECTIVES[objective.kind]
+        self.learning = OBJECTIVES[objective.kind]
         self.method = METHODS[method.kind]
         self.updates = 0
-        self.trainable = {name: p for name, p in language_model.model.named_parameters() if p.requires_grad}
+        if self.learning.reads == "values":
+            language_model.add_value_head()
+        self.trainable = {name: p for name, p in language_model.trained_parameters() if p.requires_grad}
         self.language_model = language_model
         layers = int(language_model.config.num_hidden_layers)
         rates = {name: self.method.rate(name, method, layers) for name in self.trainable}
@@ -77,20 +83,22 @@ class Engine:
     def device(self) -> torch.device:
         return self.language_model.device
 
-    def packs(self, rows: Sequence[Row]) -> list[Pack]:
+    def packs(self, rows: Sequence[Row], together: Sequence[int] | None = None) -> list[Pack]:
         shares = self.language_model.shares
-        return pack_rows(rows, self.pack_tokens, share=self.part.share_prefixes and shares, padded=not shares)
+        share = self.part.share_prefixes and shares
+        return pack_rows(rows, self.pack_tokens, share=share, padded=not shares, together=together)
 
     def forward_backward(self, rows: Sequence[Row]) -> Step:
-        """Add the gradient of the mean loss over the targets of `rows` (this rank's share of the step).
+        """Add the gradient of the objective's mean loss over `rows` (this rank's share of the step).
 
         If memory runs out, the packs are halved and the whole of it is repeated, with the same random numbers.
         """
-        count = self._global_count(rows) or 1.0  # rows that all weigh nothing have no loss and no gradient
+        rows = self._before(list(rows))
+        counts = self._global_counts(rows)
         while True:
             random = torch.get_rng_state()
             try:
-                return self._over_packs(rows, count)
+                return self._over_packs(rows, counts)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _out_of_memory(error) or self.pack_tokens // 2 < SMALLEST_PACK:
                     raise
@@ -101,23 +109,62 @@ class Engine:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _over_packs(self, rows: Sequence[Row], count: float) -> Step:
-        packs = self.packs(rows)
-        # Ranks average their gradients, so a total that is already divided by the global count is multiplied back.
-        factor = self.accelerator.num_processes / count
+    def measure(self, rows: Sequence[Row]) -> dict[str, float]:
+        """The objective's loss and metrics on rows that are not learnt, as the model is now."""
+        rows = self._before(list(rows))
+        with torch.no_grad(), self._evaluating():
+            seen = self._over_packs(rows, self._global_counts(rows), learn=False)
+        return {"loss": seen.loss, **seen.metrics}
+
+    def _over_packs(self, rows: Sequence[Row], counts: dict[str, float], learn: bool = True) -> Step:
+        flat, owner = with_companions(rows)
+        packs = self.packs(flat, owner)
+        # Ranks average their gradients, so a total that is already divided by global counts is multiplied back.
+        ranks = self.accelerator.num_processes
         total, targets, computed = 0.0, 0, 0
+        metrics: dict[str, tuple[float, float]] = {}
         for number, pack in enumerate(packs):
             pack = pack.to(self.device)
             last = number == len(packs) - 1
             with self.language_model.running(self.compute_dtype), self._synchronised(last):
-                logps_N = self.forward(pack)
-                loss = self.loss.loss(logps_N, pack.target_row_N, pack.weights_R, self.objective)
+                loss = self.learning.loss(self._batch(pack, flat, owner, counts), self.objective)
                 penalty = self.method.penalty(self.language_model.model) if last else None
-                self.accelerator.backward(loss.total * factor + (0.0 if penalty is None else penalty))
+                if learn:
+                    self.accelerator.backward(loss.total * ranks + (0.0 if penalty is None else penalty))
             total += loss.total.item()
             targets += len(pack.target_ids_N)
             computed += pack.computed_tokens
-        return Step(total / count, len(rows), sum(map(len, rows)), computed, targets)
+            for name, (value, count) in loss.metrics.items():
+                before = metrics.get(name, (0.0, 0.0))
+                metrics[name] = (before[0] + value, before[1] + count)
+        means = {name: value / count for name, (value, count) in metrics.items() if count}
+        return Step(total, len(rows), sum(map(len, flat)), computed, targets, means)
+
+    def _batch(self, pack: Pack, flat: Sequence[Row], owner: Sequence[int], counts: dict[str, float]) -> Batch:
+        """What the loss sees of a pack."""
+        out = self.forward(pack)
+        logps_N, values_N = out if isinstance(out, tuple) else (out, None)
+        rows = [flat[index] for index in pack.rows]
+        numbers = {owner[index]: 0 for index in pack.rows}
+        numbers = {index: number for number, index in enumerate(numbers)}
+        examples = torch.tensor([numbers[owner[index]] for index in pack.rows], device=self.device)
+        given = {
+            name: torch.from_numpy(np.concatenate([row.given[name] for row in rows])).to(self.device)
+            for name in rows[0].given
+        }
+        return Batch(
+            logps_N,
+            pack.target_row_N,
+            pack.weights_R,
+            tuple(row.role for row in rows),
+            examples,
+            counts,
+            given,
+            values_N,
+        )
+
+    def _before(self, rows: list[Row]) -> list[Row]:
+        return self.learning.before(rows, self.scores, self.objective) if self.learning.before else rows
 
     def optim_step(self, learning_rate: float) -> float:
         """Clip to `max_grad_norm`, update at `learning_rate`, clear. Returns the gradient's norm before clipping.
@@ -137,20 +184,26 @@ class Engine:
 
     @torch.no_grad()
     def scores(self, rows: Sequence[Row], done: Callable[[int], None] = lambda rows: None) -> list[torch.Tensor]:
-        """log p of each target of each row, in the rows' order, float32 on the CPU."""
+        """log p of each target of each row (companions are left out), in the rows' order, float32 on the CPU."""
         out: list[torch.Tensor] = [torch.empty(0)] * len(rows)
-        training = self.language_model.training
-        self.language_model.eval()
-        try:
+        with self._evaluating():
             for pack in self.packs(rows):
                 with self.language_model.running(self.compute_dtype):
-                    logps_N = self.language_model(pack.to(self.device)).float().cpu()
+                    found = self.language_model(pack.to(self.device))
+                logps_N = (found[0] if isinstance(found, tuple) else found).float().cpu()
                 for index, logps in zip(pack.rows, by_row(logps_N, [pack]), strict=True):
                     out[index] = logps
                 done(len(pack.rows))
+        return out
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.language_model.training
+        self.language_model.eval()
+        try:
+            yield
         finally:
             self.language_model.train(training)
-        return out
 
     def state(self) -> dict[str, torch.Tensor]:
         """Trained parameters, the optimiser's moments and the random state, as flat tensors: a copy, on the CPU."""
@@ -186,13 +239,13 @@ class Engine:
         if torch.cuda.is_available() and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
 
-    def _global_count(self, rows: Sequence[Row]) -> float:
-        own = torch.tensor(float(sum(row.weight * row.target_count for row in rows)), device=self.device)
-        return float(self.accelerator.reduce(own, "sum"))
+    def _global_counts(self, rows: Sequence[Row]) -> dict[str, float]:
+        """The objective's, over all ranks. Rows that all weigh nothing have no loss and no gradient."""
+        own = self.learning.counts(rows, self.objective)
+        summed = self.accelerator.reduce(torch.tensor(list(own.values()), device=self.device), "sum").tolist()
+        return {name: value or 1.0 for name, value in zip(own, summed, strict=True)}
 
     def _synchronised(self, last: bool) -> Any:
-        from contextlib import nullcontext
-
         return nullcontext() if last else self.accelerator.no_sync(self.forward)
 
 

@@ -1,4 +1,4 @@
-"""The offline loop: rows that are there before training starts (SFT; rewards and preferences later).
+"""The offline loop: rows that are there before training starts (SFT, rewards, preferences).
 
     for each step: rows -> forward_backward -> optim_step -> a line of metrics
                    now and then: evaluate, keep the best, write a checkpoint
@@ -162,6 +162,7 @@ def _event(
         "tokens": seen.tokens,
         "computed_tokens": seen.computed_tokens,
         "target_tokens": seen.target_tokens,
+        **{name: round(value, 6) for name, value in seen.metrics.items()},
         "tokens_per_second": round(seen.tokens / seconds, 1),
         "seconds": round(position.seconds, 3),
     }

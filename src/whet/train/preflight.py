@@ -15,7 +15,7 @@ from whet.data import duplicates
 from whet.errors import PreflightError, StorageError
 from whet.objectives import OBJECTIVES
 from whet.recipe import PreflightPart, Recipe
-from whet.rows import Example, Row
+from whet.rows import Example, Message, Row, with_companions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,6 +113,8 @@ def prepare(
         rendered = objective.rows_of(examples, renderer, recipe.objective, progress)
         sides.append(_fit(examples, rendered, recipe.preflight, max_length))
     (train_rows, train_side), (validation_rows, validation_side) = sides
+    if objective.check is not None and train_rows:
+        objective.check(train_rows, recipe.objective)
     ledger = Ledger(
         max_length=max_length,
         plain_template=renderer.is_plain,
@@ -199,10 +201,10 @@ def _fit(
         if example.weight == 0 or _silent(example):
             side.nothing_to_learn.add(example.place, _reason(example))
             continue
-        too_long = [needed for needed in map(_needed, rows) if needed > max_length]
+        too_long = [needed for needed in map(_needed, with_companions(rows)[0]) if needed > max_length]
         splits = part.too_long == "split" and example.shape == "text"
         pieces = [piece for row in rows for piece in _shortened(row, part.too_long, splits, max_length)]
-        pieces = [piece for piece in pieces if piece.target_count]
+        pieces = [piece for piece in pieces if _learnable(piece)]
         side.long_texts += bool(too_long) and example.shape == "text"
         longest = max(too_long, default=0)
         note = f"{longest:,} tokens" if too_long else ""
@@ -214,10 +216,11 @@ def _fit(
         elif too_long:
             (side.split if splits else side.cut).add(example.place, note, longest)
         kept += pieces
-    side.sequences = len(kept)
-    side.tokens = sum(map(len, kept))
-    side.target_tokens = sum(row.target_count for row in kept)
-    lengths = [len(row) for rows in rendered for row in rows]
+    sequences, _ = with_companions(kept)
+    side.sequences = len(sequences)
+    side.tokens = sum(map(len, sequences))
+    side.target_tokens = sum(row.target_count for row in sequences)
+    lengths = [len(row) for rows in rendered for row in with_companions(rows)[0]]
     if lengths:
         quantiles = np.quantile(lengths, [0.5, 0.9, 0.99, 1.0], method="inverted_cdf")
         names = ("median", "90 %", "99 %", "longest")
@@ -232,7 +235,12 @@ def _needed(row: Row) -> int:
 
 
 def _shortened(row: Row, too_long: str, splits: bool, max_length: int) -> list[Row]:
-    """The row in at most `max_length` tokens: as it is, without its end, in pieces, or not at all."""
+    """The row in at most `max_length` tokens: as it is, without its end, in pieces, or not at all; with companions all
+    of them or none."""
+    if row.companions:
+        own, *others = (_shortened(each, too_long, False, max_length) for each in with_companions([row])[0])
+        whole = all(others) and bool(own)
+        return [replace(own[0], companions=tuple(other[0] for other in others))] if whole else []
     if len(row) <= max_length:
         return [row]
     needed = _needed(row)
@@ -244,18 +252,32 @@ def _shortened(row: Row, too_long: str, splits: bool, max_length: int) -> list[R
 
 
 def _slice(row: Row, begin: int, end: int) -> Row:
-    return replace(row, ids=row.ids[begin:end], targets=row.targets[begin:end])
+    return replace(row, ids=row.ids[begin:end], targets=row.targets[begin:end], companions=())
+
+
+def _learnable(row: Row) -> bool:
+    """Whether it has targets, and each companion too; answers that are the same tokens teach no preference."""
+    rows, _ = with_companions([row])
+    different = len(rows) == 1 or len({one.ids.tobytes() for one in rows}) > 1
+    return different and all(one.target_count for one in rows)
 
 
 def _silent(example: Example) -> bool:
     """Whether the assistant says nothing at all: only the stop token would be learnt, and the model fall silent."""
-    answers = [m for m in example.messages if m["role"] == "assistant" and m.get("weight") != 0]
+    sides = [side for side in (example.messages, example.chosen, example.rejected) if side]
+    return any(map(_says_nothing, sides))
+
+
+def _says_nothing(turns: Sequence[Message]) -> bool:
+    answers = [m for m in turns if m["role"] == "assistant" and m.get("weight") != 0]
     return bool(answers) and not any(str(m.get("content") or "").strip() or m.get("tool_calls") for m in answers)
 
 
 def _reason(example: Example) -> str:
     if example.weight == 0:
         return "the row has weight 0"
+    if example.shape in ("preference", "label", "prompt"):
+        return _reason_of_answers(example)
     if example.shape == "text":
         return "an empty text"
     answers = [message for message in example.messages if message["role"] == "assistant"]
@@ -266,6 +288,18 @@ def _reason(example: Example) -> str:
     if all(message.get("weight") == 0 for message in answers):
         return "every turn of the assistant has weight 0"
     return "the chat template marks nothing of its answers"
+
+
+def _reason_of_answers(example: Example) -> str:
+    for name, turns in (
+        ("chosen" if example.rejected else "completion", example.chosen),
+        ("rejected", example.rejected),
+    ):
+        if turns and _says_nothing(turns):
+            return f"{name} is empty"
+    if example.chosen == example.rejected:
+        return "chosen and rejected are the same"
+    return "the chat template marks nothing of its answers, or writes both the same"
 
 
 def _refuse(ledger: Ledger, recipe: Recipe, name: str, side: Side, share: float) -> None:

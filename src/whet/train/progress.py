@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whet.look.units import MISSING, count, duration, figure, scientific, size
-from whet.train.runs import verdict
+from whet.train.runs import told, verdict
 
 QUIET_SECONDS = 30.0
 """In a log, a line comes at every tenth of the run, or after so many seconds without one."""
@@ -107,8 +107,10 @@ class Progress:
     def evaluation(self, event: dict[str, Any]) -> None:
         """One evaluation: an evaluation line of metrics.jsonl; step 0 is before training."""
         values, step = event["evaluation"], event["step"]
-        line = Text(f"step {step}  held-out perplexity {figure(values['perplexity'])}", style="bold")
-        line.append(f"  {figure(values.get('bits_per_byte'))} bits a byte", style="dim not bold")
+        first, *others = told(values)
+        line = Text(f"step {step}  held-out {first.replace('_', ' ')} {figure(values[first])}", style="bold")
+        for name in others:
+            line.append(f"  {name.replace('_', ' ')} {figure(values[name])}", style="dim not bold")
         if self._best is None or values["loss"] < self._best:
             line.append("  best so far" if step and self._best is not None else "", style="green not bold")
             self._best = values["loss"]
@@ -205,8 +207,10 @@ def _figures(summary: dict[str, Any]) -> Table:
         ("trained", f"{count(model.get('trainable_parameters'))} of {count(model.get('parameters'))} parameters"),
     ]
     if before and after:
-        bits = f"{figure(before.get('bits_per_byte'))} -> {figure(after.get('bits_per_byte'))}"
-        rows.insert(0, ("bits a byte", bits))
+        rows[:0] = [
+            (name.replace("_", " "), f"{figure(before.get(name))} -> {figure(after.get(name))}")
+            for name in told(after)[1:]
+        ]
     found = summary.get("evaluation") or {}
     measured = []
     for one in found.get("differences", []):

@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,9 @@ from whet.train.engine import Engine
 from whet.train.evaluator import Evaluator, MakeEvaluator, When, evaluator_of
 from whet.train.folder import free_folder, not_written, read_summary, run_folder, write_text
 from whet.train.offline import Position, offline
-from whet.train.preflight import check, notes
+from whet.train.preflight import Prepared, check, notes
 from whet.train.progress import Progress, Silent
+from whet.train.reference import with_reference
 from whet.train.report import write_report
 from whet.train.samples import answers, sample_prompts
 from whet.train.schedule import Schedule
@@ -147,9 +148,11 @@ class _Work:
     def train(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Measure, train from `tensors` on (a checkpoint's, or none), measure again. Returns what summary.json says."""
         model, prepared = self.engine.language_model.model, self.rows.prepared
-        prompts = sample_prompts(self.rows.held_out, self.rows.renderer, self.recipe.samples, self.rows.max_length)
-        bytes_R = target_bytes(prepared.validation, self.rows.renderer.tokenizer)
-        measure = (lambda: held_out_figures(self.engine, prepared.validation, bytes_R)) if prepared.validation else None
+        asked = 0 if self.engine.language_model.rewards else self.recipe.samples
+        prompts = sample_prompts(self.rows.held_out, self.rows.renderer, asked, self.rows.max_length)
+        if self.engine.learning.reference:
+            prepared = self._referred(prepared)
+        measure = self._measure(prepared.validation)
         before = measure() if measure else None
         before_texts = answers(model, self.rows.renderer, [ids for ids, _ in prompts])
         schedule = Schedule(len(prepared.train), self.recipe.train)
@@ -181,6 +184,24 @@ class _Work:
             "stopped_because": stopped,
             **({"evaluation": self.evaluator.outcome()} if self.evaluator else {}),
         }
+
+    def _referred(self, prepared: Prepared) -> Prepared:
+        """The rows with the reference's log-probabilities."""
+        fingerprint, method = self.position.fingerprint["model"], self.recipe.method
+        sides = [
+            with_reference(self.engine, side, fingerprint, method) if side else []
+            for side in (prepared.train, prepared.validation)
+        ]
+        return replace(prepared, train=sides[0], validation=sides[1])
+
+    def _measure(self, rows: Sequence[Row]) -> Measure | None:
+        """What gives the held-out figures."""
+        if not rows:
+            return None
+        if self.recipe.objective.kind != "sft":
+            return lambda: objective_figures(self.engine, rows)
+        bytes_R = target_bytes(rows, self.rows.renderer.tokenizer)
+        return lambda: held_out_figures(self.engine, rows, bytes_R)
 
     def _evaluating(self, schedule: Schedule, measure: Measure | None) -> tuple[Tell, Measure | None]:
         """`tell` and `measure` of the loop, which also evaluate where the recipe says so. The last step is left to the
@@ -304,6 +325,13 @@ def held_out_figures(engine: Engine, rows: Sequence[Row], bytes_R: Sequence[int]
     figures = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
     size = sum(bytes_R)
     return {**figures, "bits_per_byte": -total / math.log(2) / size} if size else figures
+
+
+def objective_figures(engine: Engine, rows: Sequence[Row]) -> dict[str, float]:
+    """The objective's loss and metrics, and the perplexity of the answers that it wants: exp of nats a target."""
+    figures = engine.measure(rows)
+    nats = next((figures.pop(name) for name in ("chosen_nats", "good_nats") if name in figures), None)
+    return figures if nats is None else {**figures, "perplexity": math.exp(min(nats, 700.0))}
 
 
 def target_bytes(rows: Sequence[Row], tokenizer: Any) -> list[int]:

@@ -244,12 +244,22 @@ def _figure(run: RunFolder, key: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
+TOLD = ("reward", "accuracy", "margin", "perplexity", "bits_per_byte")
+"""Held-out figures that people look at, the most telling first: what a model learnt for comes before what it cost."""
+
+
+def told(figures: dict[str, float]) -> list[str]:
+    """The names of the figures to show, the first of them as the headline; the loss where there is nothing else."""
+    return [name for name in TOLD if name in figures] or ["loss"]
+
+
 def verdict(summary: dict[str, Any], rows: int | None = None) -> str:
     """One line on what a run achieved, from its summary; `rows` are those held out, where known."""
     before, after = summary.get("before"), summary.get("after")
     if before and after:
         where = f"on {rows:,} held-out rows" if rows else "on held-out rows"
-        return f"perplexity {figure(before['perplexity'])} -> {figure(after['perplexity'])} {where}"
+        first = told(after)[0]
+        return f"{first.replace('_', ' ')} {figure(before.get(first))} -> {figure(after.get(first))} {where}"
     if summary.get("status") == "failed":
         return "failed before anything was measured"
     return "no rows were held out, so nothing was measured"

@@ -32,6 +32,9 @@ def sample_prompts(
 
 def _cut(example: Example, renderer: Renderer) -> tuple[list[int], str, str]:
     """Prompt ids, the last user turn (or the beginning of a text) and what came after it."""
+    if example.prompt:
+        asked, answer = example.prompt, next((str(turn.get("content") or "") for turn in example.chosen), "")
+        return renderer.prompt(asked, example.tools, example.place), str(asked[-1]["content"] or ""), answer
     if example.shape == "text":
         ids = renderer.text(example.text, example.place).ids.tolist()
         decode = renderer.tokenizer.decode

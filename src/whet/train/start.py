@@ -20,8 +20,9 @@ from whet.models.language_model import LanguageModel, checkpoint_layers
 from whet.models.load import Loaded, frozen_dtype, load, load_config, load_tokenizer
 from whet.models.probe import probe
 from whet.models.virtual import is_prefix
+from whet.objectives import OBJECTIVES
 from whet.recipe import DataPart, Recipe
-from whet.rows import Example
+from whet.rows import Example, with_companions
 from whet.tokens.template import Renderer
 from whet.train.checkpoint import model_fingerprint
 from whet.train.engine import Engine
@@ -105,8 +106,10 @@ def start(
             do=f"leave it out, or take one of {', '.join(k for k, m in METHODS.items() if m.facts.quantizes)}",
         )
     weights = frozen_dtype(recipe.model, accelerator.device)
-    if loaded is None:
-        loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device)
+    rewards = OBJECTIVES[recipe.objective.kind].reads == "rewards"
+    if loaded is None or rewards:
+        set_seed(seed)
+        loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device, rewards)
     _check_ids(loaded, rows.prepared)
     set_seed(seed)
     fingerprint = model_fingerprint(loaded.model)
@@ -134,7 +137,7 @@ def start(
 def _check_ids(loaded: Loaded, prepared: Prepared) -> None:
     """A few tokenizers know tokens (of images, say) that their text model has no embedding for."""
     size = loaded.model.get_input_embeddings().num_embeddings
-    for row in (*prepared.train, *prepared.validation):
+    for row in with_companions([*prepared.train, *prepared.validation])[0]:
         if len(row) and int(row.ids.max()) >= size:
             token = loaded.tokenizer.convert_ids_to_tokens(int(row.ids.max()))
             raise ModelError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whet.look.units import MISSING, count, duration, figure, size
-from whet.train.runs import RunFolder, verdict
+from whet.train.runs import RunFolder, told, verdict
 
 _LOSSES = ("cut", "dropped", "nothing_to_learn", "duplicated", "unlike_serving")
 
@@ -83,16 +83,29 @@ def tiles(run: RunFolder) -> list[Tile]:
 def _quality(run: RunFolder) -> list[Tile | None]:
     before, after = run.held_out("before"), run.held_out("after")
     if before and after:
-        change = 1 - after["perplexity"] / before["perplexity"]
-        word = "lower" if change >= 0 else "higher"
-        return [
-            Tile("Perplexity", _change(before, after, "perplexity"), f"{abs(change):.0%} {word}"),
-            Tile("Bits a byte", _change(before, after, "bits_per_byte"), "the same measure for any tokenizer"),
-        ]
+        return [_tile(before, after, name) for name in told(after)]
     losses = [line["loss"] for line in run.steps if isinstance(line.get("loss"), (int, float))]
     if not losses:
         return []
     return [Tile("Training loss", f"{figure(losses[0])} → {figure(losses[-1])}", "first and last step; not held out")]
+
+
+MEANINGS = {
+    "reward": "of sampled answers to held-out prompts",
+    "accuracy": "how often the chosen answer has the higher reward",
+    "margin": "reward of the chosen answer less the rejected one's",
+    "bits_per_byte": "the same measure for any tokenizer",
+    "loss": "the objective's, on held-out rows",
+}
+NAMES = {"bits_per_byte": "Bits a byte"}
+
+
+def _tile(before: dict[str, float], after: dict[str, float], name: str) -> Tile:
+    note = MEANINGS.get(name, "")
+    if name == "perplexity":
+        change = 1 - after[name] / before[name]
+        note = f"{abs(change):.0%} {'lower' if change >= 0 else 'higher'}"
+    return Tile(NAMES.get(name, name.capitalize()), _change(before, after, name), note)
 
 
 def _change(before: dict[str, float], after: dict[str, float], name: str) -> str:

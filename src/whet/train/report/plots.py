@@ -29,7 +29,20 @@ def plots_of(run: RunFolder) -> list[Plot]:
         _curve_plot(run, "grad_norm", "Gradient norm", "{:.3g}".format, smooth=True),
         _curve_plot(run, "tokens_per_second", "Tokens a second", "{:,.0f}".format, smooth=True),
     ]
-    return [plot for plot in (loss, *_metric_plots(run), *others) if plot]
+    return [plot for plot in (loss, *_metric_plots(run), *_objective_plots(run), *others) if plot]
+
+
+USUAL = {
+    "step", "epoch", "loss", "learning_rate", "grad_norm", "rows", "tokens", "computed_tokens", "target_tokens",
+    "tokens_per_second", "seconds",
+}  # fmt: skip
+"""Of a step's line; what else stands there is the objective's own."""
+
+
+def _objective_plots(run: RunFolder) -> list[Plot | None]:
+    """What the objective says of itself at each step: rewards, margins, divergence."""
+    names = list(dict.fromkeys(name for line in run.steps for name in line if name not in USUAL))
+    return [_curve_plot(run, name, name.replace("_", " "), _short, smooth=True) for name in names]
 
 
 def _metric_plots(run: RunFolder) -> list[Plot | None]:
