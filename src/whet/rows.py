@@ -75,13 +75,19 @@ class Row:
 
 
 def with_companions(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
-    """All rows and their companions, in order, and which of `rows` each belongs to."""
+    """All rows and their companions, each by itself, in order; and which of `rows` each belongs to."""
     flat: list[Row] = []
     owner: list[int] = []
     for number, row in enumerate(rows):
-        flat += [row, *row.companions]
+        flat += [replace(row, companions=()), *row.companions] if row.companions else [row]
         owner += [number] * (1 + len(row.companions))
     return flat, owner
+
+
+def read_at_end(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and targets of a row whose one target is what would follow the last of `ids`: there a reward is read, and
+    an answer begins. The target itself is token 0, which nothing looks at."""
+    return np.append(ids, np.int32(0)), np.arange(len(ids) + 1) == len(ids)
 
 
 def given(row: Row, **numbers: np.ndarray) -> Row:

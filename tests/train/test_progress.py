@@ -93,9 +93,9 @@ def test_evaluation_names_the_best_so_far() -> None:
     for step, loss in ((0, 3.0), (10, 2.0), (20, 2.5)):
         progress.evaluation(evaluated(step, loss))
     lines = out.getvalue().splitlines()
-    assert lines[0] == "step 0  held-out perplexity 20.1  1.00 bits a byte"
-    assert lines[1] == "step 10  held-out perplexity 7.39  0.667 bits a byte  best so far"
-    assert lines[2] == "step 20  held-out perplexity 12.2  0.833 bits a byte"
+    assert lines[0] == "step 0  held-out perplexity 20.1  bits a byte 1.00"
+    assert lines[1] == "step 10  held-out perplexity 7.39  bits a byte 0.667  best so far"
+    assert lines[2] == "step 20  held-out perplexity 12.2  bits a byte 0.833"
 
 
 def test_note_is_one_line_and_no_markup() -> None:

@@ -67,7 +67,7 @@ def _plan(recipe: Recipe) -> None:
     rows = rows_of(recipe, load_tokenizer(recipe.model), max_length_of(recipe, config))
     show(rows.prepared.ledger, console)
     check(rows.prepared.ledger, recipe)
-    schedule = Schedule(len(rows.prepared.train), recipe.train)
+    schedule = Schedule.of(recipe, len(rows.prepared.train))
     console.print(
         f"{schedule.total_steps} steps of {recipe.train.batch_size} rows; an evaluation every "
         f"{schedule.evaluate_every}, a checkpoint every {recipe.train.checkpoint_every}. Nothing was trained."

@@ -26,7 +26,7 @@ from whet.models.draw import Draw
 from whet.models.head import head_logits
 from whet.models.language_model import LanguageModel
 from whet.models.virtual import embeddings, is_prefix, keys_and_values, under_root, virtual_tokens
-from whet.rows import Row
+from whet.rows import Row, read_at_end
 from whet.tokens.pack import pack_rows
 
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 32768}
@@ -88,8 +88,7 @@ class Decoder:
 
     def _lay(self, prompts: Sequence[list[int]]) -> None:
         """All prompts as one trie: its segments, which of them each row sees, and the order of letting rows in."""
-        # The token after a prompt is the one target, so that a pack's row is the prompt whole.
-        rows = [Row(np.array([*ids, 0], np.int32), np.arange(len(ids) + 1) == len(ids)) for ids in prompts]
+        rows = [Row(*read_at_end(np.array(ids, np.int32))) for ids in prompts]
         [pack] = pack_rows(rows, sum(map(len, prompts)) + 1)
         self.ids, self.positions = pack.ids_T.to(self.device), (pack.positions_T + self.virtual).to(self.device)
         self.segments = under_root(pack.segments, self.virtual) if self.virtual else pack.segments

@@ -21,7 +21,8 @@ COLDEST = 1e-4
 @dataclass
 class Draw:
     """How tokens are chosen. `name(row)` is how an error calls a row; `first` is added to its number, for lists that
-    are answered in parts."""
+    are answered in parts. `keep`: hold each token's log-probability (at this temperature, before `top_k` and `top_p`) by
+    row in `logps`."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -29,6 +30,8 @@ class Draw:
     seed: int = 0
     first: int = 0
     name: Callable[[int], str] = lambda row: f"prompt {row + 1}"
+    keep: bool = False
+    logps: dict[int, list[float]] = field(default_factory=dict)
     numbers: dict[int, np.random.Generator] = field(default_factory=dict)  # of each row that has drawn
 
     def __call__(self, logits_RV: torch.Tensor, rows: Sequence[int]) -> list[int]:
@@ -42,8 +45,16 @@ class Draw:
                 where=self.name(row),
                 do="check the weights with `whet selftest`, or answer in float32 (model.dtype=float32)",
             )
-        if self.temperature <= COLDEST:
-            return likeliest_R.tolist()  # type: ignore[no-any-return]
+        chosen = likeliest_R.tolist() if self.temperature <= COLDEST else self._drawn(logits_RV, rows)
+        if self.keep:
+            warmth = 1.0 if self.temperature <= COLDEST else self.temperature
+            index_R1 = torch.tensor(chosen, device=logits_RV.device)[:, None]
+            logps_R = (logits_RV / warmth).log_softmax(-1).gather(1, index_R1)[:, 0].tolist()
+            for row, logp in zip(rows, logps_R, strict=True):
+                self.logps.setdefault(row, []).append(logp)
+        return chosen  # type: ignore[no-any-return]
+
+    def _drawn(self, logits_RV: torch.Tensor, rows: Sequence[int]) -> list[int]:
         drawn = [self._number(row) for row in rows]
         summed_RV = self.probabilities(logits_RV).double().cumsum(-1)
         drawn_R1 = torch.tensor(drawn, dtype=torch.float64)[:, None].to(logits_RV.device) * summed_RV[:, -1:]

@@ -28,11 +28,13 @@ _CONTEXT = 8  # tokens of the prompt that are decoded with the answer, so that i
 @dataclass(frozen=True, slots=True)
 class Completion:
     """`ids` as generated, the stop token with them; `text` without it and without other special tokens, so that prompt
-    and text make the whole; `stopped` is False where the length ran out first."""
+    and text make the whole; `stopped` is False where the length ran out first; `logps`, where they were asked for, is
+    the log-probability of each id when it was drawn."""
 
     ids: list[int]
     text: str
     stopped: bool
+    logps: list[float] | None = None
 
 
 def sample(
@@ -48,6 +50,7 @@ def sample(
     seed: int = 0,
     batch_size: int = AT_ONCE,
     first: int = 0,
+    logps: bool = False,
     places: Sequence[str] | None = None,
     done: Callable[[int], None] = lambda rows: None,
 ) -> list[Completion]:
@@ -56,14 +59,14 @@ def sample(
     At most `batch_size` prompts are answered at once. In float32 a greedy answer does not depend on which, but for
     ties within rounding; nor does what a prompt draws, which follows from the seed and its number (`first` and on,
     for a list that is answered in parts). A prompt near the model's longest length gets what room there is. `done` is
-    told of rows as they end. Raises ModelError for a prompt that is empty or leaves no room, before any is answered,
+    told of rows as they end; with `logps` each completion has those of its tokens. Raises ModelError for a prompt that is empty or leaves no room, before any is answered,
     and where the model gives no numbers (NaN); `places` are what errors call the prompts.
     """
     if not prompts:
         return []
     stop = frozenset(stop_ids)
     rooms = rooms_of(model, prompts, max_new_tokens, places)
-    draw = Draw(temperature, top_p, top_k, seed, first, lambda row: _place(places, row))
+    draw = Draw(temperature, top_p, top_k, seed, first, lambda row: _place(places, row), keep=logps)
     ids: list[list[int]] = [[] for _ in prompts]
     with _evaluating(model):
         if takes_tries(model):
@@ -74,7 +77,10 @@ def sample(
             ids[row].append(token)
             if last:
                 done(1)
-    return [_completion(tokenizer, prompt, found, stop) for prompt, found in zip(prompts, ids, strict=True)]
+    return [
+        _completion(tokenizer, prompt, found, stop, draw.logps.get(row))
+        for row, (prompt, found) in enumerate(zip(prompts, ids, strict=True))
+    ]
 
 
 def stream(
@@ -162,12 +168,14 @@ def _others(rows: list[int], prompts: Sequence[list[int]]) -> str:
     return f" ({len(rows):,} of {len(prompts):,} prompts are like this)" if len(rows) > 1 else ""
 
 
-def _completion(tokenizer: Any, prompt: list[int], ids: list[int], stop: frozenset[int]) -> Completion:
+def _completion(
+    tokenizer: Any, prompt: list[int], ids: list[int], stop: frozenset[int], logps: list[float] | None
+) -> Completion:
     end = next((place for place, token in enumerate(ids) if token in stop), None)
     ids = ids if end is None else ids[: end + 1]
     text = _Text(tokenizer, prompt)
     told = "".join(text.add(token) for token in ids[:end])
-    return Completion(ids, told + text.rest(), end is not None)
+    return Completion(ids, told + text.rest(), end is not None, logps and logps[: len(ids)])
 
 
 class _Text:

@@ -6,7 +6,7 @@ head stays a module that is *called*, so that hooks which gather a sharded weigh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,10 +19,11 @@ CHUNK_BYTES = 24 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What a model does to its head's output: logits = cap tanh(scale x / cap)."""
+    """What a model does to its head's output, logits = cap tanh(scale x / cap), and the temperature they are read at."""
 
     scale: float = 1.0
     softcap: float | None = None
+    temperature: float = 1.0
 
     @classmethod
     def of(cls, config: Any) -> Scaling:
@@ -31,6 +32,10 @@ class Scaling:
         if getattr(config, "logits_scaling", None):
             scale /= float(config.logits_scaling)
         return cls(scale, getattr(config, "final_logit_softcapping", None))
+
+    def at(self, temperature: float) -> Scaling:
+        """With the logits divided by a temperature at the end."""
+        return replace(self, temperature=temperature)
 
 
 def head_logps(head: nn.Module, hidden_ND: torch.Tensor, target_ids_N: torch.Tensor, scaling: Scaling) -> torch.Tensor:
@@ -75,7 +80,7 @@ def _scaled(logits: torch.Tensor, scaling: Scaling) -> torch.Tensor:
         logits = logits * scaling.scale
     if scaling.softcap is not None:
         logits = scaling.softcap * torch.tanh(logits / scaling.softcap)
-    return logits
+    return logits if scaling.temperature == 1.0 else logits / scaling.temperature
 
 
 def _linear_logps(
@@ -159,11 +164,11 @@ def _chunk_logps(
 ) -> tuple[torch.Tensor, torch.Tensor | float]:
     """Float32 log-probabilities [n, V], and d logits / d (head's output): a number, or [n, V] under a soft cap."""
     logits = nn.functional.linear(hidden, weight_VD, bias_V)
-    slope: torch.Tensor | float = scaling.scale
+    slope: torch.Tensor | float = scaling.scale / scaling.temperature
     if scaling != Scaling():
         logits = _scaled(logits.float(), scaling)
     if scaling.softcap is not None:
-        slope = scaling.scale * (1 - (logits / scaling.softcap).square())
+        slope = slope * (1 - (logits * (scaling.temperature / scaling.softcap)).square())
     return logits.log_softmax(1, dtype=torch.float32), slope
 
 

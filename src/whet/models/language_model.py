@@ -86,7 +86,7 @@ class LanguageModel(nn.Module):
 
     def _read(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if self.rewards:
-            return self._inner[0].score(hidden_ND)[:, 0].float()  # type: ignore[no-any-return]
+            return rewards_of(self._inner[0], hidden_ND)
         logps_N = head_logps(self._inner[2], hidden_ND, pack.target_ids_N, self.scaling)
         if self.value_head is None:
             return logps_N
@@ -142,6 +142,12 @@ class LanguageModel(nn.Module):
 
 def is_reward_model(base: Any) -> bool:
     return base.get_output_embeddings() is None and hasattr(base, "score")
+
+
+def rewards_of(base: Any, hidden_ND: torch.Tensor) -> torch.Tensor:
+    """[N] float32, by the reward model's head."""
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        return base.score(hidden_ND.float())[:, 0]  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -279,9 +279,17 @@ def _read_model(
         what = f"{name} is {list(found)} in the weights and {list(wanted)} by the config"
         raise _unfit(folder, what, len(report["mismatched_keys"]))
     report["unexpected_keys"] = set(report["unexpected_keys"]) - ({"lm_head.weight"} if rewards else set())
+    if not rewards and any("SequenceClassification" in str(name) for name in config.architectures or ()):
+        raise ModelError(
+            "a classifier or reward model, which writes no answers",
+            where=str(folder),
+            do="name the model that it was made from; a reward model grades: a grader of type reward_model",
+        )
     if rewards and set(report["missing_keys"]) == {REWARD_HEAD}:
         report["missing_keys"] = []
         torch.nn.init.normal_(model.score.weight, std=1 / math.sqrt(model.score.in_features + 1))
+    if rewards:
+        model.score.float()  # a reward has digits that bfloat16 has not
     if report["missing_keys"]:
         raise _unfit(folder, f"the weights lack {min(report['missing_keys'])}", len(report["missing_keys"]))
     _check_layers(folder, report["unexpected_keys"], config)

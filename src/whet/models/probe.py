@@ -17,7 +17,7 @@ import torch
 
 from whet.errors import ModelError
 from whet.models.attention import Trie, kernel_for
-from whet.models.language_model import LanguageModel, Path, is_reward_model
+from whet.models.language_model import LanguageModel, Path, is_reward_model, rewards_of
 from whet.models.virtual import virtual_tokens
 from whet.rows import Row
 from whet.tokens.pack import MIN_SHARED, pack_rows
@@ -182,7 +182,7 @@ def _separate(model: Any, rows: list[Row]) -> list[torch.Tensor]:
         ids = torch.from_numpy(row.ids.astype(np.int64)).to(device)
         if is_reward_model(base):
             hidden_LD = getattr(base, base.base_model_prefix)(input_ids=ids[None], use_cache=False).last_hidden_state[0]
-            out.append(base.score(hidden_LD[:-1])[:, 0].float())
+            out.append(rewards_of(base, hidden_LD[:-1]))
             continue
         logits = base(input_ids=ids[None], use_cache=False).logits[0, -len(row) : -1].float()
         out.append(logits.log_softmax(1).gather(1, ids[1:, None])[:, 0])

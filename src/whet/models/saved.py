@@ -62,12 +62,13 @@ def open_run(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     whole: bool = False,
+    rewards: bool = False,
 ) -> Loaded:
     """The model that a run made, with the tokenizer and the chat template that it was trained with.
 
     `folder` may also be a model's folder or name. `base` opens the model that the run started from instead, with the
     run's tokenizer, so that both are asked the very same. `dtype` is that of the weights; None: as the recipe says.
-    `whole` opens a base that the recipe quantizes as it is.
+    `whole` opens a base that the recipe quantizes as it is. `rewards` opens a reward model, and only that.
 
     Raises RunError for a run that is not finished (its checkpoints are not a result), one whose base is gone or does
     not fit its adapter, and for the base of something that is no run; ModelError as `whet.models.load.load` does.
@@ -78,17 +79,19 @@ def open_run(
             raise RunError(
                 "a model, not a run: it has no base to compare with", where=str(folder), do="leave out --base"
             )
-        return load(str(folder), dtype, device)
+        return load(str(folder), dtype, device, rewards)
     recipe = load_recipe(run / "recipe.yaml")
+    if not base:
+        _check_objective(recipe.objective.kind, rewards, run)
     part = recipe.model.model_copy(update={"quantize": None}) if whole else recipe.model
     result = result_of(run)
     if result.name == "model" and not base:
         # What was trained is saved whole, new tokens with it.
         saved = part.model_copy(update={"name": str(result), "revision": None, "new_tokens": []})
-        return replace(load(saved, dtype, device), name=str(folder))
+        return replace(load(saved, dtype, device, rewards), name=str(folder))
     if result.name == "adapter":
         check_adapter(result)
-    loaded = load_base(part, run, device, dtype)
+    loaded = load_base(part, run, device, dtype, rewards)
     tokenizer = tokenizer_of(result, part, loaded.model.config)
     if base:
         return replace(loaded, tokenizer=tokenizer)
@@ -126,10 +129,29 @@ def result_of(run: Path) -> Path:
     raise RunError(f"{what}, and there is neither adapter/ nor model/", where=str(run), do=f"whet train --resume {run}")
 
 
-def load_base(part: ModelPart, run: Path, device: str | torch.device, dtype: torch.dtype | None = None) -> Loaded:
+def _check_objective(kind: str, rewards: bool, run: Path) -> None:
+    if rewards and kind != "reward":
+        raise RunError(
+            f"a run of objective {kind}, not a reward model", where=str(run), do="train one: objective.kind=reward"
+        )
+    if kind == "reward" and not rewards:
+        raise RunError(
+            "a reward model: it gives answers a number, and writes none itself",
+            where=str(run),
+            do="grade with it: a grader of type reward_model, in `whet grade` or in objective.grader of ppo and grpo",
+        )
+
+
+def load_base(
+    part: ModelPart,
+    run: Path,
+    device: str | torch.device,
+    dtype: torch.dtype | None = None,
+    rewards: bool = False,
+) -> Loaded:
     """The model that a run started from. Raises RunError where it cannot be loaded any more."""
     try:
-        return load(part, dtype, device)
+        return load(part, dtype, device, rewards)
     except ModelError as error:
         raise RunError(
             f"the model that this run started from cannot be loaded: {error.where or part.name}: {error.what}",

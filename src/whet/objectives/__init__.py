@@ -8,6 +8,7 @@ from __future__ import annotations
 from whet.objectives.contract import Batch, Loss, Objective
 from whet.objectives.dpo import DPO
 from whet.objectives.kto import KTO
+from whet.objectives.policy import GRPO, PPO
 from whet.objectives.reference_free import CPO, ORPO, SIMPO
 from whet.objectives.reward import REWARD
 from whet.objectives.sft import SFT
@@ -22,4 +23,8 @@ OBJECTIVES: dict[str, Objective] = {
     "cpo": CPO,
     "kto": KTO,
     "reward": REWARD,
+    "grpo": GRPO,
+    "rloo": GRPO,  # the same loss; how advantages are made differs
+    "reinforce++": GRPO,
+    "ppo": PPO,
 }

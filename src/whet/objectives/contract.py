@@ -84,6 +84,8 @@ class Renderer(Protocol):
 
     def texts(self, texts: Sequence[tuple[str, str]]) -> Sequence[Rendered]: ...
 
+    def prompt(self, messages: list[Message], tools: list[dict[str, Any]] | None, place: str) -> list[int]: ...
+
 
 Scores = Callable[[Sequence[Row]], "list[torch.Tensor]"]
 """Rows -> the log-probabilities of each one's targets by the model as it is now, without a gradient."""

@@ -11,7 +11,7 @@ from whet.errors import RowError
 from whet.objectives import pairs
 from whet.objectives.contract import Batch, Loss, Objective, Renderer
 from whet.recipe import RewardPart
-from whet.rows import Example, Row, given
+from whet.rows import Example, Row, given, read_at_end
 
 
 def rows_of(
@@ -21,11 +21,6 @@ def rows_of(
     `margin` says how much better the chosen one is."""
     units = pairs.rows_of(examples, renderer, part, progress)
     return [[_read_to_the_end(unit, _margin(example))] for [unit], example in zip(units, examples, strict=True)]
-
-
-def read_at_end(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens and targets of a row whose one target is what follows its last token."""
-    return np.append(ids, np.int32(0)), np.arange(len(ids) + 1) == len(ids)
 
 
 def loss(batch: Batch, part: RewardPart) -> Loss:

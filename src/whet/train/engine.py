@@ -182,17 +182,25 @@ class Engine:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    @torch.no_grad()
     def scores(self, rows: Sequence[Row], done: Callable[[int], None] = lambda rows: None) -> list[torch.Tensor]:
-        """log p of each target of each row (companions are left out), in the rows' order, float32 on the CPU."""
-        out: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+        """log p of each target of each row (companions are left out), in the rows' order, float32 on the CPU. Of a
+        reward model, its rewards."""
+        return [read[0] for read in self._read(rows, done)]
+
+    def values(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """What the value head says before each target of each row, as `scores`."""
+        return [read[1] for read in self._read(rows)]
+
+    @torch.no_grad()
+    def _read(self, rows: Sequence[Row], done: Callable[[int], None] = lambda rows: None) -> list[list[torch.Tensor]]:
+        out: list[list[torch.Tensor]] = [[torch.empty(0)] * 2 for _ in rows]
         with self._evaluating():
             for pack in self.packs(rows):
                 with self.language_model.running(self.compute_dtype):
                     found = self.language_model(pack.to(self.device))
-                logps_N = (found[0] if isinstance(found, tuple) else found).float().cpu()
-                for index, logps in zip(pack.rows, by_row(logps_N, [pack]), strict=True):
-                    out[index] = logps
+                for place, numbers_N in enumerate(found if isinstance(found, tuple) else (found,)):
+                    for index, numbers in zip(pack.rows, by_row(numbers_N.float().cpu(), [pack]), strict=True):
+                        out[index][place] = numbers
                 done(len(pack.rows))
         return out
 

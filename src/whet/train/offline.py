@@ -42,6 +42,8 @@ class Position:
     smooth_loss: float | None = None
     lowest_smooth_loss: float | None = None
     evaluations: list[tuple[int, float]] = field(default_factory=list)
+    online: dict[str, Any] = field(default_factory=dict)
+    """What the online loop must know: see `whet.train.trouble`."""
 
     @classmethod
     def of(cls, tree: dict[str, Any], where: Path) -> Position:
@@ -87,39 +89,52 @@ def offline(
     `tell` gets a line of metrics.jsonl an event; `evaluate` gives held-out figures with a "loss".
     Raises TrainingError (loss not a number, or exploding) and Interrupted (SIGINT, SIGTERM; after a checkpoint).
     """
-    part = schedule.part
     rank, ranks = engine.accelerator.process_index, engine.accelerator.num_processes
     engine.language_model.train()
-    with _signals() as asked:
+    with signals() as asked:
         while position.step < schedule.total_steps:
             began = time.perf_counter()
             chosen = [rows[i] for i in schedule.rows_of(position.step)]
             rate = schedule.learning_rate(position.step)
             seen = engine.forward_backward(chosen[rank::ranks])
-            _check_number(seen.loss, "loss", position.step, chosen)
+            check_number(seen.loss, "loss", position.step, chosen)
             norm = engine.optim_step(rate)
-            _check_number(norm, "gradient norm", position.step, chosen)
+            check_number(norm, "gradient norm", position.step, chosen)
             seconds = time.perf_counter() - began
             position.add(seen, seconds)
             _check_explosion(seen.loss, position)
-            tell(_event(seen, position, schedule, rate, norm, seconds))
-            last = position.step == schedule.total_steps
-            stop = None
-            if evaluate is not None and (last or position.step % schedule.evaluate_every == 0):
-                stop = _evaluate(engine, position, schedule, folder, tell, evaluate)
-            if last or stop or asked or position.step % part.checkpoint_every == 0:
-                _check_weights(engine, position.step)
-                save_checkpoint(folder, f"step-{position.step}", engine.state(), asdict(position))
-                forget_old(folder, part.keep_checkpoints, position.best[0] if position.best else None)
-            if asked:
-                raise Interrupted(
-                    asked[0],
-                    f"stopped at step {position.step} of {schedule.total_steps}; a checkpoint is written",
-                    do=f"go on with: whet train --resume {folder}",
-                )
-            if stop:
+            tell(step_event(seen, position, schedule, rate, norm, seconds))
+            if stop := end_step(engine, position, schedule, folder, tell, evaluate, asked):
                 return stop
     return None
+
+
+def end_step(
+    engine: Engine,
+    position: Position,
+    schedule: Schedule,
+    folder: Path,
+    tell: Callable[[dict[str, Any]], None],
+    evaluate: Callable[[], dict[str, float]] | None,
+    asked: list[int],
+    stop: str | None = None,
+) -> str | None:
+    """What follows an update: evaluation and checkpoint where they are due, or where the run ends for the reason
+    `stop`. Returns why it should stop, or None; raises Interrupted where that was `asked` for."""
+    last = position.step == schedule.total_steps
+    if evaluate is not None and (last or stop or position.step % schedule.evaluate_every == 0):
+        stop = _evaluate(engine, position, schedule, folder, tell, evaluate) or stop
+    if last or stop or asked or position.step % schedule.part.checkpoint_every == 0:
+        _check_weights(engine, position.step)
+        save_checkpoint(folder, f"step-{position.step}", engine.state(), asdict(position))
+        forget_old(folder, schedule.part.keep_checkpoints, position.best[0] if position.best else None)
+    if asked:
+        raise Interrupted(
+            asked[0],
+            f"stopped at step {position.step} of {schedule.total_steps}; a checkpoint is written",
+            do=f"go on with: whet train --resume {folder}",
+        )
+    return stop
 
 
 def _evaluate(
@@ -148,7 +163,7 @@ def _evaluate(
     return None
 
 
-def _event(
+def step_event(
     seen: Step, position: Position, schedule: Schedule, rate: float, norm: float, seconds: float
 ) -> dict[str, Any]:
     """A line of metrics.jsonl."""
@@ -168,7 +183,7 @@ def _event(
     }
 
 
-def _check_number(value: float, name: str, step: int, rows: Sequence[Row]) -> None:
+def check_number(value: float, name: str, step: int, rows: Sequence[Row]) -> None:
     if math.isfinite(value):
         return
     places = ", ".join(row.place for row in rows[:4]) + (", ..." if len(rows) > 4 else "")
@@ -198,7 +213,7 @@ def _check_explosion(loss: float, position: Position) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """A list that the first SIGINT or SIGTERM is put into; a second one acts at once, as it did before."""
     asked: list[int] = []
     before: dict[int, Any] = {}

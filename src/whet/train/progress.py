@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whet.look.units import MISSING, count, duration, figure, scientific, size
-from whet.train.runs import told, verdict
+from whet.train.runs import told, verdict, words
 
 QUIET_SECONDS = 30.0
 """In a log, a line comes at every tenth of the run, or after so many seconds without one."""
@@ -108,9 +108,9 @@ class Progress:
         """One evaluation: an evaluation line of metrics.jsonl; step 0 is before training."""
         values, step = event["evaluation"], event["step"]
         first, *others = told(values)
-        line = Text(f"step {step}  held-out {first.replace('_', ' ')} {figure(values[first])}", style="bold")
+        line = Text(f"step {step}  held-out {words(first)} {figure(values[first])}", style="bold")
         for name in others:
-            line.append(f"  {name.replace('_', ' ')} {figure(values[name])}", style="dim not bold")
+            line.append(f"  {words(name)} {figure(values[name])}", style="dim not bold")
         if self._best is None or values["loss"] < self._best:
             line.append("  best so far" if step and self._best is not None else "", style="green not bold")
             self._best = values["loss"]
@@ -208,8 +208,7 @@ def _figures(summary: dict[str, Any]) -> Table:
     ]
     if before and after:
         rows[:0] = [
-            (name.replace("_", " "), f"{figure(before.get(name))} -> {figure(after.get(name))}")
-            for name in told(after)[1:]
+            (words(name), f"{figure(before.get(name))} -> {figure(after.get(name))}") for name in told(after)[1:]
         ]
     found = summary.get("evaluation") or {}
     measured = []

@@ -6,6 +6,7 @@ resumed run, and another run with the same model and rows, reads it.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -39,8 +41,8 @@ def with_reference(
     path = folder() / f"{key(engine, flat, model)}.safetensors"
     found = _read(path, flat)
     if found is None:
-        base = nullcontext() if isinstance(method, FullPart) else engine.method.base(engine.language_model.model)
-        with base:
+        full = isinstance(method, FullPart)
+        with nullcontext() if full else engine.method.base(engine.language_model.model):
             found = [logps.numpy() for logps in engine.scores(flat, progress)]
         _keep(path, found)
     numbers = iter(found)
@@ -51,6 +53,29 @@ def with_reference(
         )
         for row in rows
     ]
+
+
+def frozen(engine: Engine, method: MethodPart) -> Callable[[Sequence[Row]], list[torch.Tensor]]:
+    """What gives rows' log-probabilities by the model as it is now, whatever is learnt later: with the method off, or
+    by a copy where the method changes the model itself."""
+    language_model = engine.language_model
+    if not isinstance(method, FullPart):
+
+        def off(rows: Sequence[Row]) -> list[torch.Tensor]:
+            with engine.method.base(language_model.model):
+                return engine.scores(rows)
+
+        return off
+    copied = copy.deepcopy(language_model).requires_grad_(False)
+
+    def beside(rows: Sequence[Row]) -> list[torch.Tensor]:
+        engine.language_model = copied
+        try:
+            return engine.scores(rows)
+        finally:
+            engine.language_model = language_model
+
+    return beside
 
 
 def folder() -> Path:

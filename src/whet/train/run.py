@@ -155,7 +155,7 @@ class _Work:
         measure = self._measure(prepared.validation)
         before = measure() if measure else None
         before_texts = answers(model, self.rows.renderer, [ids for ids, _ in prompts])
-        schedule = Schedule(len(prepared.train), self.recipe.train)
+        schedule = Schedule.of(self.recipe, len(prepared.train))
         if before is not None and not self.position.evaluations:
             self.position.evaluations.append((0, before["loss"]))
             self.tell({"step": 0, "epoch": 0.0, "evaluation": before})
@@ -244,7 +244,7 @@ class _Work:
             return
         if told:
             step = self.position.step if at is None else at
-            epoch = Schedule(len(self.rows.prepared.train), self.recipe.train).epoch_of(step)
+            epoch = Schedule.of(self.recipe, len(self.rows.prepared.train)).epoch_of(step)
             self.tell({"step": step, "epoch": round(epoch, 4), "metrics": figures})
 
     def tell(self, event: dict[str, Any]) -> None:

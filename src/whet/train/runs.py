@@ -253,13 +253,18 @@ def told(figures: dict[str, float]) -> list[str]:
     return [name for name in TOLD if name in figures] or ["loss"]
 
 
+def words(name: str) -> str:
+    """A figure's name as people say it."""
+    return {"bits_per_byte": "bits a byte"}.get(name, name.replace("_", " "))
+
+
 def verdict(summary: dict[str, Any], rows: int | None = None) -> str:
     """One line on what a run achieved, from its summary; `rows` are those held out, where known."""
     before, after = summary.get("before"), summary.get("after")
     if before and after:
         where = f"on {rows:,} held-out rows" if rows else "on held-out rows"
         first = told(after)[0]
-        return f"{first.replace('_', ' ')} {figure(before.get(first))} -> {figure(after.get(first))} {where}"
+        return f"{words(first)} {figure(before.get(first))} -> {figure(after.get(first))} {where}"
     if summary.get("status") == "failed":
         return "failed before anything was measured"
     return "no rows were held out, so nothing was measured"

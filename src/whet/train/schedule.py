@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whet.errors import RecipeError
-from whet.recipe import TrainPart
+from whet.recipe import PolicyPart, Recipe, TrainPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,20 @@ class Schedule:
 
     row_count: int
     part: TrainPart
+
+    @classmethod
+    def of(cls, recipe: Recipe, row_count: int) -> Schedule:
+        """The recipe's. Where answers are drawn, `batch_size` counts answers, and the rows are prompts."""
+        if not isinstance(recipe.objective, PolicyPart):
+            return cls(row_count, recipe.train)
+        prompts, rest = divmod(recipe.train.batch_size, recipe.objective.num_generations)
+        if rest or not prompts:
+            raise RecipeError(
+                f"{recipe.train.batch_size} answers a step cannot be {recipe.objective.num_generations} to each prompt",
+                where="train.batch_size",
+                do="make it a multiple of objective.num_generations",
+            )
+        return cls(row_count, recipe.train.model_copy(update={"batch_size": prompts}))
 
     @property
     def steps_per_epoch(self) -> int:

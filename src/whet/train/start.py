@@ -115,7 +115,7 @@ def start(
     fingerprint = model_fingerprint(loaded.model)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     new = tuple(tokenizer.convert_tokens_to_ids(recipe.model.new_tokens))
-    given = Given(tokenizer, Schedule(len(rows.prepared.train), recipe.train).total_steps, new)
+    given = Given(tokenizer, Schedule.of(recipe, len(rows.prepared.train)).total_steps, new)
     adapted = method.apply(loaded.model, recipe.method, given)
     probed = probe(adapted, len(tokenizer))
     if recipe.train.gradient_checkpointing:

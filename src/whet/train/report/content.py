@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whet.look.units import MISSING, count, duration, figure, size
-from whet.train.runs import RunFolder, told, verdict
+from whet.train.runs import RunFolder, told, verdict, words
 
 _LOSSES = ("cut", "dropped", "nothing_to_learn", "duplicated", "unlike_serving")
 
@@ -97,7 +97,6 @@ MEANINGS = {
     "bits_per_byte": "the same measure for any tokenizer",
     "loss": "the objective's, on held-out rows",
 }
-NAMES = {"bits_per_byte": "Bits a byte"}
 
 
 def _tile(before: dict[str, float], after: dict[str, float], name: str) -> Tile:
@@ -105,7 +104,7 @@ def _tile(before: dict[str, float], after: dict[str, float], name: str) -> Tile:
     if name == "perplexity":
         change = 1 - after[name] / before[name]
         note = f"{abs(change):.0%} {'lower' if change >= 0 else 'higher'}"
-    return Tile(NAMES.get(name, name.capitalize()), _change(before, after, name), note)
+    return Tile(words(name).capitalize(), _change(before, after, name), note)
 
 
 def _change(before: dict[str, float], after: dict[str, float], name: str) -> str:

@@ -1,0 +1,182 @@
+"""From prompts to rows that can be learnt from: answers are drawn, graded, and given their advantages.
+
+The answers to one prompt share it: it is computed once when they are drawn and once when they are learnt from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from whet.errors import TrainingError
+from whet.models.generate import Completion, sample
+from whet.objectives import advantages
+from whet.recipe import GRPOPart, PolicyPart, PPOPart
+from whet.rows import Example, Row, given
+from whet.tokens.template import Renderer
+from whet.train.engine import Engine
+
+Scores = Callable[[Sequence[Row]], list[torch.Tensor]]
+
+
+class Grade(Protocol):
+    """Of one answer: None where it could not be graded, and then why."""
+
+    @property
+    def score(self) -> float | None: ...
+    @property
+    def parts(self) -> Mapping[str, float]: ...
+    @property
+    def fault(self) -> str | None: ...
+
+
+class Grader(Protocol):
+    """`whet.graders.build` makes one."""
+
+    def grade(self, items: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> Sequence[Grade]: ...
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Answers to prompts, each with its item (the columns of its row) and its grade. `rows` are prompt and answer."""
+
+    prompts: list[Row]  # as `objectives.policy.rows_of` makes them, one an answer
+    items: list[dict[str, Any]]
+    answers: list[Completion]
+    grades: list[Grade]
+    watched: list[Grade] = field(default_factory=list)
+
+    @property
+    def scores_R(self) -> np.ndarray:
+        """[R] float64, NaN where an answer could not be graded."""
+        return np.array([np.nan if grade.score is None else grade.score for grade in self.grades], np.float64)
+
+    @property
+    def faults(self) -> list[str]:
+        return [grade.fault for grade in self.grades if grade.fault]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Draws answers and has them graded. `items` are the columns of each row, by its place."""
+
+    engine: Engine
+    renderer: Renderer
+    part: PolicyPart
+    items: Mapping[str, dict[str, Any]]
+    grader: Grader
+    watch: Grader | None
+
+    def ask(self, prompts: Sequence[Row], seed: int, greedy: bool = False) -> Graded:
+        """An answer to each prompt: drawn at the recipe's temperature, or the likeliest."""
+        model = self.engine.language_model.model
+        ids = [prompt.ids[:-1].tolist() for prompt in prompts]
+        answers = sample(
+            model,
+            self.renderer.tokenizer,
+            ids,
+            stop_ids=self.renderer.stop_ids,
+            max_new_tokens=self.part.max_new_tokens,
+            temperature=0.0 if greedy else self.part.temperature,
+            seed=seed,
+            logps=not greedy,
+            places=[prompt.place for prompt in prompts],
+        )
+        items = [self.items[prompt.place] for prompt in prompts]
+        texts = [answer.text for answer in answers]
+        watched = list(self.watch.grade(items, texts)) if self.watch else []
+        return Graded(list(prompts), items, answers, list(self.grader.grade(items, texts)), watched)
+
+
+def item_of(example: Example) -> dict[str, Any]:
+    """What graders know of a row: its other columns, the prompt's last turn as `prompt`, and all turns as `messages`."""
+    last = example.prompt[-1].get("content") or ""
+    return {**example.extra, "id": example.id, "prompt": str(last), "messages": example.prompt}
+
+
+def rows_of(graded: Graded) -> list[Row]:
+    """Prompt and answer as a row, whose targets are the answer's tokens; "sampled" is what they were drawn with."""
+    rows = []
+    for prompt, answer in zip(graded.prompts, graded.answers, strict=True):
+        ids = np.array([*prompt.ids[:-1], *answer.ids], np.int32)
+        targets = np.arange(len(ids)) >= len(prompt) - 1
+        sampled = np.array(answer.logps, np.float32)
+        rows.append(Row(ids, targets, weight=prompt.weight, place=prompt.place, given={"sampled": sampled}))
+    return rows
+
+
+def learnable(graded: Graded, engine: Engine, reference: Scores | None, part: PolicyPart, beta: float) -> list[Row]:
+    """The rows with what the objective must be given: advantages, and reference, value and return where it needs them.
+    An answer without a grade takes no part: its row weighs nothing. Raises TrainingError where no answer has a grade."""
+    rows, scores_R = rows_of(graded), graded.scores_R
+    known_R = ~np.isnan(scores_R)
+    if not known_R.any():
+        raise TrainingError(
+            f"none of {len(rows)} answers could be graded: {graded.faults[0] if graded.faults else 'no score'}",
+            do="look at the grader with `whet grade`; the last checkpoint is as it was",
+        )
+    if reference is not None:
+        rows = [given(row, reference=logps.numpy()) for row, logps in zip(rows, reference(rows), strict=True)]
+    if isinstance(part, PPOPart):
+        made = _by_values(rows, scores_R, engine, part, beta)
+    else:
+        made = _by_comparison(rows, scores_R, part, beta)
+    return [row if known else replace(row, weight=0.0) for row, known in zip(made, known_R, strict=True)]
+
+
+def _by_comparison(rows: list[Row], scores_R: np.ndarray, part: PolicyPart, beta: float) -> list[Row]:
+    """One advantage for all tokens of an answer, from how it compares with the others."""
+    rewards_R = scores_R - (beta * divergences(rows) if part.kl_in == "reward" and beta else 0.0)
+    if part.kind == "reinforce++":
+        advantages_R = advantages.over_batch(_filled(rewards_R[None])[0])
+    else:
+        rewards_PG = _filled(rewards_R.reshape(-1, part.num_generations))
+        if isinstance(part, GRPOPart):
+            advantages_R = advantages.of_group(rewards_PG, part.scale_rewards).ravel()
+        else:
+            advantages_R = advantages.leave_one_out(rewards_PG).ravel()
+    return [
+        given(row, advantage=np.full(row.target_count, advantage, np.float32))
+        for row, advantage in zip(rows, advantages_R, strict=True)
+    ]
+
+
+def _by_values(rows: list[Row], scores_R: np.ndarray, engine: Engine, part: PPOPart, beta: float) -> list[Row]:
+    """An advantage a token, from what the value head expects: the score comes with the last token, and with each one
+    its divergence from the reference is taken off (Ziegler et al. 2019, arXiv 1909.08593, equation 2)."""
+    values = [values_T.numpy().astype(np.float64) for values_T in engine.values(rows)]
+    made = []
+    for row, score, values_T in zip(rows, scores_R, values, strict=True):
+        rewards_T = np.zeros(row.target_count)
+        if "reference" in row.given and part.kl_in == "reward":
+            rewards_T -= beta * (row.given["sampled"] - row.given["reference"])
+        rewards_T[-1] += 0.0 if np.isnan(score) else score
+        made.append(advantages.gae(rewards_T, values_T, part.gamma, part.lam))
+    advantages_RT = [advantage_T for advantage_T, _ in made]
+    if part.whiten_advantages:
+        advantages_RT = advantages.whitened(advantages_RT)
+    return [
+        given(row, **{
+            "advantage": advantage_T.astype(np.float32),
+            "return": return_T.astype(np.float32),
+            "value": values_T.astype(np.float32),
+        })
+        for row, advantage_T, (_, return_T), values_T in zip(rows, advantages_RT, made, values, strict=True)
+    ]  # fmt: skip
+
+
+def divergences(rows: Sequence[Row]) -> np.ndarray:
+    """[R]: log p - log p_ref of each answer as it was drawn, in nats."""
+    return np.array([float((row.given["sampled"] - row.given["reference"]).sum()) for row in rows])
+
+
+def _filled(rewards_PG: np.ndarray) -> np.ndarray:
+    """Unknown rewards as the mean of the known ones beside them, so that they move no other's advantage."""
+    known = ~np.isnan(rewards_PG)
+    sums, counts = np.where(known, rewards_PG, 0.0).sum(1), known.sum(1)
+    means_P1 = (sums / np.maximum(counts, 1))[:, None]
+    return np.where(known, rewards_PG, means_P1)
