@@ -1,0 +1,1 @@
+"""Graders: an answer, and the row it answers -> a score."""
