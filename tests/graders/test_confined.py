@@ -89,7 +89,8 @@ def test_a_grandchild_that_leaves_its_group_is_gone_too(confined: Limits, tmp_pa
     mark = f"whet-left-behind-{os.getpid()}"
     source = (
         "import os, subprocess, sys\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
-        f"        os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(600)', {mark!r}])\n    os._exit(0)\n"
+        f"        os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(600)', {mark!r}])\n"
+        "    os._exit(0)\n"
         "import time; time.sleep(0.3)\n"
         "seen = [p for p in os.listdir('/proc') if p.isdigit() and "
         f"{mark!r} in open(f'/proc/{{p}}/cmdline').read()]\nraise RuntimeError(str(len(seen)))"

@@ -37,15 +37,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-from whet.endpoint import in_order
 from whet.errors import RecipeError
 
 LONGEST_LINE = 1 << 16
@@ -53,7 +51,6 @@ LONGEST_LINE = 1 << 16
 START = 10.0
 """Seconds for the interpreter to start, beside a program's own time."""
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -243,9 +240,3 @@ def _refusal(limits: Limits) -> str:
     except (Ended, Refused) as error:
         return str(error)
     return ""
-
-
-def at_once(function: Callable[[T], Any], items: Sequence[T], workers: int) -> Iterator[Any]:
-    """`function` of each item, in order, so many at once."""
-    for _, result in in_order(function, items, workers):
-        yield result
