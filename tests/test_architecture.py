@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "whet"
-PLAIN = {"recipe", "errors", "rows", "entrance", "look", "endpoint"}
+PLAIN = {"recipe", "errors", "rows", "entrance", "look", "endpoint", "answers", "functions"}
 """Modules that every room may import; they themselves import little of whet."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -19,11 +19,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "entrance": set(),
     "rows": set(),
     "endpoint": {"errors", "recipe"},
+    "answers": set(),
+    "functions": {"errors"},
     "look": {"errors"},
     "data": set(),
     "tokens": set(),
     "methods": set(),
     "objectives": set(),
+    "graders": set(),
     "models": {"tokens", "methods"},
     "train": {"data", "tokens", "models", "methods", "objectives"},
     "advise": {"data", "tokens", "models", "methods", "objectives", "train"},
@@ -43,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "incontext",
         "fewshot",
         "api",
+        "graders",
     },
     "__init__": {"models", "train", "api"},
     "__main__": {"cli"},

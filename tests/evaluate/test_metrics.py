@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn import metrics as sk
 
+from whet.answers import numbers
 from whet.errors import RowError
 from whet.evaluate.measure import RESAMPLES, Interval, draws, mean_of, resampled
 from whet.evaluate.metrics import METRICS, labels
-from whet.evaluate.metrics.answers import numbers
 
 SAID = [
     "The cat sat on the mat.", "There is a dog in the garden, running.", "", "Revenue was 12 million dollars.",

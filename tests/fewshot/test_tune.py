@@ -46,7 +46,7 @@ def test_the_verbalizers_gradient_is_that_of_plain_cross_entropy_over_labels(rec
     model = load(recipe.model).model
     renderer = Renderer(load(recipe.model).tokenizer)
     examples, labels = easy(7), ["a", "b"]
-    rows = Rows(prepare(recipe, renderer, examples, [], 128), [], renderer, 128)
+    rows = Rows(prepare(recipe, renderer, examples, [], 128), examples, [], renderer, 128)
     engine = start(recipe, rows, Accelerator(), 0).engine
     _tell_apart(engine, label_rows(examples, labels, renderer), range(7), _answers(examples, labels))
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from whet.evaluate.judge import Asked, Judge
 from whet.evaluate.measure import Interval, Measured, mean_of
 from whet.evaluate.metrics import METRICS
 from whet.evaluate.subject import Subject, columns_of, open_subject, prompt_of, read_rows, reference_of
+from whet.functions import load_function
 from whet.models.generate import AT_ONCE, room, sample
 from whet.models.load import Loaded
 from whet.recipe import DataPart
@@ -178,26 +178,12 @@ def metric_of(metric: str | Callable[..., Any]) -> Any:
         return METRICS[metric]
     path, _, name = metric.rpartition(":")
     if path.endswith(".py"):
-        return _own(_loaded(Path(path), name), name)
+        return _own(load_function(metric), name)
     known = [*likelihood.LIKELIHOOD, *METRICS, JUDGE]
     raise RecipeError(
         f"no metric {metric!r}.{did_you_mean(metric, known)}", where="metrics",
         do=f"metrics are {', '.join(known)}, or one of your own: file.py:function",
     )  # fmt: skip
-
-
-def _loaded(path: Path, name: str) -> Callable[..., Any]:
-    import runpy
-
-    try:
-        space = runpy.run_path(str(path))
-    except Exception as error:  # whatever the user's file does when it is run
-        raise RecipeError(f"{type(error).__name__}: {error}", where=str(path), do="correct the file") from error
-    if not callable(space.get(name)):
-        known = [key for key, value in space.items() if callable(value) and not key.startswith("_")]
-        raise RecipeError(f"no function {name!r}.{did_you_mean(name, known)}", where=str(path))
-    function: Callable[..., Any] = space[name]
-    return function
 
 
 def _own(function: Callable[..., Any], name: str) -> Callable[..., list[Measured]]:

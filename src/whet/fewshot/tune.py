@@ -78,7 +78,8 @@ def trial(
 ) -> Trial:  # fmt: skip
     """Tune on the draw and score the test rows. Training ends when the stop rows have not been likelier for PATIENCE
     looks, and goes back to its best state; without stop rows it goes to the end."""
-    rows = Rows(prepare(recipe, renderer, draw.learn, draw.stop, max_length), draw.stop, renderer, max_length)
+    prepared = prepare(recipe, renderer, draw.learn, draw.stop, max_length)
+    rows = Rows(prepared, draw.learn, draw.stop, renderer, max_length)
     engine = start(recipe, rows, Accelerator(), recipe.train.seed).engine
     labels = test.labels
     learn = label_rows(draw.learn, labels, renderer) if way == "verbalizer" else rows.prepared.train

@@ -21,8 +21,8 @@ COLDEST = 1e-4
 @dataclass
 class Draw:
     """How tokens are chosen. `name(row)` is how an error calls a row; `first` is added to its number, for lists that
-    are answered in parts. `keep`: hold each token's log-probability (at this temperature, before `top_k` and `top_p`) by
-    row in `logps`."""
+    are answered in parts. `keep`: hold each token's log-probability by row in `logps`, at this temperature and before
+    `top_k` and `top_p`."""
 
     temperature: float = 0.0
     top_p: float = 1.0

@@ -59,8 +59,9 @@ def sample(
     At most `batch_size` prompts are answered at once. In float32 a greedy answer does not depend on which, but for
     ties within rounding; nor does what a prompt draws, which follows from the seed and its number (`first` and on,
     for a list that is answered in parts). A prompt near the model's longest length gets what room there is. `done` is
-    told of rows as they end; with `logps` each completion has those of its tokens. Raises ModelError for a prompt that is empty or leaves no room, before any is answered,
-    and where the model gives no numbers (NaN); `places` are what errors call the prompts.
+    told of rows as they end; with `logps` each completion has those of its tokens. Raises ModelError for a prompt that
+    is empty or leaves no room, before any is answered, and where the model gives no numbers (NaN); `places` are what
+    errors call the prompts.
     """
     if not prompts:
         return []

@@ -19,7 +19,8 @@ CHUNK_BYTES = 24 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What a model does to its head's output, logits = cap tanh(scale x / cap), and the temperature they are read at."""
+    """What a model does to its head's output, logits = cap tanh(scale x / cap), and at which temperature they are
+    read."""
 
     scale: float = 1.0
     softcap: float | None = None

@@ -34,11 +34,11 @@ class RewardModel:
         self.model = LanguageModel(model, probe(model, len(tokenizer)).path)
         self.longest = getattr(self.model.config, "max_position_embeddings", None) or math.inf
 
-    def __call__(self, prompts: Sequence[list[Message]], answers: Sequence[str]) -> list[float]:
+    def __call__(self, prompts: Sequence[str | list[Message]], answers: Sequence[str]) -> list[float]:
         """A reward for each answer to its prompt; NaN for one that is longer than the model takes, or that the template
         marks nothing of."""
         talks = [
-            ([*(turn | {"weight": 0} for turn in prompt), {"role": "assistant", "content": answer}], None, "")
+            ([*_asked(prompt), {"role": "assistant", "content": answer}], None, "")
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         rows = [self._row(rendered[-1]) for rendered in self.renderer.conversations(talks)]
@@ -57,6 +57,11 @@ class RewardModel:
         """Read where the answer ends."""
         learnt = np.flatnonzero(rendered.targets)
         return Row(*read_at_end(rendered.ids[: learnt[-1] + 1 if len(learnt) else 0]))
+
+
+def _asked(prompt: str | list[Message]) -> list[Message]:
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [turn | {"weight": 0} for turn in turns]
 
 
 def open_reward_model(folder: Path | str, device: str | torch.device = "cpu") -> RewardModel:

@@ -1,4 +1,5 @@
-"""Learning from answers that the model gave itself, by what they are worth: GRPO and its repairs, RLOO, REINFORCE++, PPO.
+"""Learning from answers that the model gave itself, by what they are worth: GRPO and its repairs, RLOO, REINFORCE++
+and PPO.
 
 A row is an answer after its prompt. It is given, a number a target: "sampled", its log-probability when it was drawn;
 "advantage"; "reference" where the divergence from it is in the loss; for PPO "return" and "value" too.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def orpo(batch: Batch, part: ORPOPart) -> Loss:
     """NLL(c) - beta log s(log odds(c) - log odds(r)), where odds(y) = p / (1 - p) and p is the geometric mean of the
-    probabilities of y's tokens: Hong et al. 2024, arXiv 2403.07691, equations 4, 6 and 7. NLL is over the chosen answer."""
+    probabilities of y's tokens: Hong et al. 2024, arXiv 2403.07691, equations 4, 6 and 7. NLL is that of the chosen
+    answer."""
     from torch.nn.functional import logsigmoid
 
     chosen_E, rejected_E = _means(batch)

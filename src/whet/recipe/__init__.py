@@ -8,12 +8,29 @@ one. Every field has a default but `data`.
     load.py     from YAML and words to a recipe   schema.py    every key, for people to read
     part.py     the parent of all parts           faults.py    what is said of a wrong setting
     evaluate.py the part `evaluate`               endpoint.py  a model behind an endpoint
+    graders.py  graders, a class a kind           template.py  {{item.NAME}}   formula.py  calculate_output
 """
 
 from __future__ import annotations
 
 from whet.recipe.endpoint import EndpointPart
 from whet.recipe.evaluate import EvaluatePart, JudgePart
+from whet.recipe.graders import (
+    CodePart,
+    FunctionPart,
+    GraderPart,
+    JSONSchemaPart,
+    LabelModelPart,
+    LengthPart,
+    MultiPart,
+    NumberPart,
+    PythonPart,
+    RewardModelPart,
+    ScoreModelPart,
+    StringCheckPart,
+    TextSimilarityPart,
+    load_grader,
+)
 from whet.recipe.load import check_recipe, load_recipe, recipe_yaml
 from whet.recipe.methods import (
     AdaLoRAPart,
@@ -65,21 +82,29 @@ __all__ = [
     "BOFTPart",
     "BottleneckPart",
     "CPOPart",
+    "CodePart",
     "DPOPart",
     "DataPart",
     "EndpointPart",
     "EnginePart",
     "EvaluatePart",
     "FullPart",
+    "FunctionPart",
     "GRPOPart",
+    "GraderPart",
     "IA3Part",
     "InContextPart",
+    "JSONSchemaPart",
     "JudgePart",
     "KTOPart",
     "LNTuningPart",
+    "LabelModelPart",
+    "LengthPart",
     "LoRAPart",
     "MethodPart",
     "ModelPart",
+    "MultiPart",
+    "NumberPart",
     "OFTPart",
     "ORPOPart",
     "ObjectivePart",
@@ -90,17 +115,23 @@ __all__ = [
     "PrefixPart",
     "PreflightPart",
     "PromptPart",
+    "PythonPart",
     "RLOOPart",
     "Recipe",
     "ReinforcePart",
+    "RewardModelPart",
     "RewardPart",
     "SFTPart",
+    "ScoreModelPart",
     "Setting",
     "SimPOPart",
+    "StringCheckPart",
+    "TextSimilarityPart",
     "TrainPart",
     "TrainableTokensPart",
     "VeRAPart",
     "check_recipe",
+    "load_grader",
     "load_recipe",
     "recipe_yaml",
     "settings",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -65,28 +65,40 @@ def _place(part: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str,
     """
     below: list[type[BaseModel]] = []
     words: list[str] = []
+    keyed = False
     for index, step in enumerate(location):
-        named = [p for p in below if "kind" in p.model_fields and p.model_fields["kind"].default == step]
+        named = [p for p in below if step in _kinds(p)]
         if named:
             part, below = named[0], []
-        elif isinstance(step, int):
+        elif isinstance(step, int) or keyed:
             words.append(str(step))
+            keyed = False
         else:
             if len(below) == 1:
                 part, below = below[0], []
             if step in part.model_fields:
                 below = parts_in(part.model_fields[step].annotation)
+                keyed = get_origin(part.model_fields[step].annotation) is dict
                 words.append(step)
             elif index == len(location) - 1 and "-" not in step and "[" not in step and step not in ("str", "int"):
                 words.append(step)
     return ".".join(words), list(part.model_fields)
 
 
+def _kinds(part: type[BaseModel]) -> tuple[Any, ...]:
+    """What a part is called where its kind decides: by `kind`, or by `type` as OpenAI has it."""
+    described = part.model_fields.get("kind") or part.model_fields.get("type")
+    return get_args(described.annotation) if described else ()
+
+
 def _plain(fault: Any) -> str:
     """Pydantic's message in words that need no knowledge of pydantic."""
+    if fault["type"] == "union_tag_not_found":
+        return "must say its " + str(fault["ctx"]["discriminator"]).replace("'", "`")
     if fault["type"] in ("model_type", "model_attributes_type"):
         return "must be keys and values, or the short form"
     if fault["type"] == "union_tag_invalid":
         known = fault["ctx"]["expected_tags"].replace("'", "")
-        return f"kind must be one of {known}.{did_you_mean(str(fault['ctx']['tag']), known.split(', '))}"
+        key = fault["ctx"]["discriminator"].replace("'", "")
+        return f"{key} must be one of {known}.{did_you_mean(str(fault['ctx']['tag']), known.split(', '))}"
     return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")

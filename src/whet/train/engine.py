@@ -205,6 +205,16 @@ class Engine:
         return out
 
     @contextmanager
+    def at_temperature(self, temperature: float) -> Iterator[None]:
+        """Within it log-probabilities are those that answers are drawn with."""
+        before = self.language_model.scaling
+        self.language_model.scaling = before.at(temperature)
+        try:
+            yield
+        finally:
+            self.language_model.scaling = before
+
+    @contextmanager
     def _evaluating(self) -> Iterator[None]:
         training = self.language_model.training
         self.language_model.eval()

@@ -50,8 +50,9 @@ def online(
             chosen = [prompts[i] for i in schedule.rows_of(position.step) for _ in range(part.num_generations)]
             rate, beta = schedule.learning_rate(position.step), memory.get("beta", part.beta)
             graded = asker.ask(chosen, seed=seed_of(schedule.part.seed, position.step))
-            rows = learnable(graded, engine, reference, part, beta)
-            seen, norm = learn(engine, with_beta(part, beta), rows, rate, position.step)
+            with engine.at_temperature(part.temperature):
+                rows = learnable(graded, engine, reference, part, beta)
+                seen, norm = learn(engine, with_beta(part, beta), rows, rate, position.step)
             seconds = time.perf_counter() - began
             position.add(seen, seconds)
             event = step_event(seen, position, schedule, rate, norm, seconds) | signs(graded, part)
@@ -67,7 +68,7 @@ def online(
     return None
 
 
-def learn(engine: Engine, part: PolicyPart, rows: Sequence[Row], rate: float, step: int) -> tuple[Step, float]:
+def learn(engine: Engine, part: Any, rows: Sequence[Row], rate: float, step: int) -> tuple[Step, float]:
     """All updates of one step. Returns what they saw: the mean loss, the first update's drift (nothing is learnt
     before it, so it is what sampler and trainer disagree by), the others' means; and the last gradient's norm."""
     engine.objective = part
@@ -89,7 +90,7 @@ def learn(engine: Engine, part: PolicyPart, rows: Sequence[Row], rate: float, st
 def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
     """What a step's answers were like: rewards, by grader too; lengths in tokens; shares of answers that were cut, of
     answers without a grade, and of prompts whose answers are all worth the same."""
-    scores_R, size = graded.scores_R, part.num_generations
+    scores_R, size = graded.scores, part.num_generations
     known = scores_R[~np.isnan(scores_R)]
     told = {
         "reward": float(known.mean()) if len(known) else 0.0,
@@ -117,7 +118,7 @@ def held_out(asker: Asker, prompts: Sequence[Row]) -> dict[str, float]:
 
 
 def adapted(part: PolicyPart, beta: float, divergence: float) -> float:
-    """beta (1 + K e), where e = (divergence - target) / target within -0.2 and 0.2; as it is where there is no target."""
+    """beta (1 + K e), where e = (divergence - target) / target within -0.2 and 0.2; beta where there is no target."""
     if not isinstance(part, PPOPart) or part.kl_target is None:
         return beta
     return beta * (1 + ADAPT * float(np.clip(divergence / part.kl_target - 1, -0.2, 0.2)))

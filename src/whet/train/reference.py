@@ -70,6 +70,7 @@ def frozen(engine: Engine, method: MethodPart) -> Callable[[Sequence[Row]], list
 
     def beside(rows: Sequence[Row]) -> list[torch.Tensor]:
         engine.language_model = copied
+        copied.scaling = language_model.scaling
         try:
             return engine.scores(rows)
         finally:

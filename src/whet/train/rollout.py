@@ -7,37 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from whet.errors import TrainingError
+from whet.graders import Grade, Grader, build
 from whet.models.generate import Completion, sample
+from whet.models.reward import open_reward_model
 from whet.objectives import advantages
-from whet.recipe import GRPOPart, PolicyPart, PPOPart
+from whet.recipe import GraderPart, GRPOPart, MultiPart, PolicyPart, PPOPart, RewardModelPart
 from whet.rows import Example, Row, given
 from whet.tokens.template import Renderer
 from whet.train.engine import Engine
 
 Scores = Callable[[Sequence[Row]], list[torch.Tensor]]
-
-
-class Grade(Protocol):
-    """Of one answer: None where it could not be graded, and then why."""
-
-    @property
-    def score(self) -> float | None: ...
-    @property
-    def parts(self) -> Mapping[str, float]: ...
-    @property
-    def fault(self) -> str | None: ...
-
-
-class Grader(Protocol):
-    """`whet.graders.build` makes one."""
-
-    def grade(self, items: Sequence[Mapping[str, Any]], answers: Sequence[str]) -> Sequence[Grade]: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +36,7 @@ class Graded:
     watched: list[Grade] = field(default_factory=list)
 
     @property
-    def scores_R(self) -> np.ndarray:
+    def scores(self) -> np.ndarray:
         """[R] float64, NaN where an answer could not be graded."""
         return np.array([np.nan if grade.score is None else grade.score for grade in self.grades], np.float64)
 
@@ -92,8 +77,26 @@ class Asker:
         return Graded(list(prompts), items, answers, list(self.grader.grade(items, texts)), watched)
 
 
+def asker_of(engine: Engine, renderer: Renderer, part: PolicyPart, examples: Sequence[Example]) -> Asker:
+    """With its graders; the reward models that they name are opened on the engine's device. Raises RecipeError for a
+    grader that asks for a column that no row has, RunError and ModelError for a reward model that cannot be opened."""
+    items = {example.place: item_of(example) for example in examples}
+    graders = []
+    for grader in (part.grader, part.watch):
+        if grader is not None:
+            opened = {name: open_reward_model(name, engine.device) for name in _reward_models(grader)}
+            graders.append(build(grader, opened))
+            graders[-1].check(list(items.values()))
+    return Asker(engine, renderer, part, items, graders[0], graders[1] if len(graders) > 1 else None)
+
+
+def _reward_models(part: GraderPart) -> set[str]:
+    parts = part.graders.values() if isinstance(part, MultiPart) else [part]
+    return {one.model for one in parts if isinstance(one, RewardModelPart)}
+
+
 def item_of(example: Example) -> dict[str, Any]:
-    """What graders know of a row: its other columns, the prompt's last turn as `prompt`, and all turns as `messages`."""
+    """What graders know of a row: its other columns, the prompt's last turn as `prompt`, all turns as `messages`."""
     last = example.prompt[-1].get("content") or ""
     return {**example.extra, "id": example.id, "prompt": str(last), "messages": example.prompt}
 
@@ -111,8 +114,8 @@ def rows_of(graded: Graded) -> list[Row]:
 
 def learnable(graded: Graded, engine: Engine, reference: Scores | None, part: PolicyPart, beta: float) -> list[Row]:
     """The rows with what the objective must be given: advantages, and reference, value and return where it needs them.
-    An answer without a grade takes no part: its row weighs nothing. Raises TrainingError where no answer has a grade."""
-    rows, scores_R = rows_of(graded), graded.scores_R
+    An answer without a grade takes no part: its row weighs nothing. Raises TrainingError where none has a grade."""
+    rows, scores_R = rows_of(graded), graded.scores
     known_R = ~np.isnan(scores_R)
     if not known_R.any():
         raise TrainingError(

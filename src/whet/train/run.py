@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from accelerate.utils import set_seed
 from whet.errors import Interrupted, RecipeError, RunError, TrainingError, WhetError
 from whet.methods import METHODS
 from whet.models.load import Loaded, quietly
-from whet.recipe import Recipe, load_recipe
+from whet.recipe import PolicyPart, Recipe, load_recipe
 from whet.rows import Row
 from whet.train.checkpoint import (
     load_checkpoint,
@@ -37,10 +37,13 @@ from whet.train.engine import Engine
 from whet.train.evaluator import Evaluator, MakeEvaluator, When, evaluator_of
 from whet.train.folder import free_folder, not_written, read_summary, run_folder, write_text
 from whet.train.offline import Position, offline
-from whet.train.preflight import Prepared, check, notes
+from whet.train.online import held_out as held_out_rewards
+from whet.train.online import online
+from whet.train.preflight import check, notes
 from whet.train.progress import Progress, Silent
-from whet.train.reference import with_reference
+from whet.train.reference import frozen, with_reference
 from whet.train.report import write_report
+from whet.train.rollout import asker_of
 from whet.train.samples import answers, sample_prompts
 from whet.train.schedule import Schedule
 from whet.train.start import Rows, open_rows, start
@@ -48,6 +51,7 @@ from whet.train.track import check_trackers, log_event, start_trackers
 
 Tell = Callable[[dict[str, Any]], None]
 Measure = Callable[[], dict[str, float]]
+Learn = Callable[[Schedule, Tell, Measure | None], str | None]
 
 
 @dataclass(frozen=True)
@@ -147,15 +151,13 @@ class _Work:
 
     def train(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Measure, train from `tensors` on (a checkpoint's, or none), measure again. Returns what summary.json says."""
-        model, prepared = self.engine.language_model.model, self.rows.prepared
+        model, renderer = self.engine.language_model.model, self.rows.renderer
         asked = 0 if self.engine.language_model.rewards else self.recipe.samples
-        prompts = sample_prompts(self.rows.held_out, self.rows.renderer, asked, self.rows.max_length)
-        if self.engine.learning.reference:
-            prepared = self._referred(prepared)
-        measure = self._measure(prepared.validation)
+        prompts = sample_prompts(self.rows.held_out, renderer, asked, self.rows.max_length)
+        learn, measure = self._online() if isinstance(self.recipe.objective, PolicyPart) else self._offline()
         before = measure() if measure else None
-        before_texts = answers(model, self.rows.renderer, [ids for ids, _ in prompts])
-        schedule = Schedule.of(self.recipe, len(prepared.train))
+        before_texts = answers(model, renderer, [ids for ids, _ in prompts])
+        schedule = Schedule.of(self.recipe, len(self.rows.prepared.train))
         if before is not None and not self.position.evaluations:
             self.position.evaluations.append((0, before["loss"]))
             self.tell({"step": 0, "epoch": 0.0, "evaluation": before})
@@ -164,12 +166,11 @@ class _Work:
         if tensors:
             self.engine.load_state(tensors)
         self.progress.start(schedule.total_steps, self.position.step)
-        tell, held_out = self._evaluating(schedule, measure)
-        stopped = offline(self.engine, prepared.train, schedule, self.position, self.folder, tell, held_out)
+        stopped = learn(schedule, *self._evaluating(schedule, measure))
         best = self._take_best()
         after = measure() if measure else None
         self._evaluate("after", at=best)
-        texts = answers(model, self.rows.renderer, [ids for ids, _ in prompts])
+        texts = answers(model, renderer, [ids for ids, _ in prompts])
         samples = [
             {**told, "before": old, "after": new}
             for (_, told), old, new in zip(prompts, before_texts, texts, strict=True)
@@ -185,23 +186,37 @@ class _Work:
             **({"evaluation": self.evaluator.outcome()} if self.evaluator else {}),
         }
 
-    def _referred(self, prepared: Prepared) -> Prepared:
-        """The rows with the reference's log-probabilities."""
-        fingerprint, method = self.position.fingerprint["model"], self.recipe.method
-        sides = [
-            with_reference(self.engine, side, fingerprint, method) if side else []
-            for side in (prepared.train, prepared.validation)
-        ]
-        return replace(prepared, train=sides[0], validation=sides[1])
+    def _offline(self) -> tuple[Learn, Measure | None]:
+        """Learning from rows that are there, and what gives the held-out figures."""
+        train, held_out = self.rows.prepared.train, self.rows.prepared.validation
+        if self.engine.learning.reference:
+            model, method = self.position.fingerprint["model"], self.recipe.method
+            train = with_reference(self.engine, train, model, method)
+            held_out = with_reference(self.engine, held_out, model, method) if held_out else []
 
-    def _measure(self, rows: Sequence[Row]) -> Measure | None:
-        """What gives the held-out figures."""
-        if not rows:
-            return None
+        def learn(schedule: Schedule, tell: Tell, measure: Measure | None) -> str | None:
+            return offline(self.engine, train, schedule, self.position, self.folder, tell, measure)
+
+        if not held_out:
+            return learn, None
         if self.recipe.objective.kind != "sft":
-            return lambda: objective_figures(self.engine, rows)
-        bytes_R = target_bytes(rows, self.rows.renderer.tokenizer)
-        return lambda: held_out_figures(self.engine, rows, bytes_R)
+            return learn, lambda: objective_figures(self.engine, held_out)
+        bytes_R = target_bytes(held_out, self.rows.renderer.tokenizer)
+        return learn, lambda: held_out_figures(self.engine, held_out, bytes_R)
+
+    def _online(self) -> tuple[Learn, Measure | None]:
+        """Learning from sampled answers, and what gives the reward on held-out prompts."""
+        part, prepared = self.recipe.objective, self.rows.prepared
+        assert isinstance(part, PolicyPart)
+        examples = [*self.rows.train, *self.rows.held_out]
+        asker = asker_of(self.engine, self.rows.renderer, part, examples)
+        reference = frozen(self.engine, self.recipe.method) if part.beta else None
+
+        def learn(schedule: Schedule, tell: Tell, measure: Measure | None) -> str | None:
+            to = (self.position, self.folder, tell, self.progress.note, measure)
+            return online(self.engine, asker, prepared.train, reference, schedule, *to)
+
+        return learn, (lambda: held_out_rewards(asker, prepared.validation)) if prepared.validation else None
 
     def _evaluating(self, schedule: Schedule, measure: Measure | None) -> tuple[Tell, Measure | None]:
         """`tell` and `measure` of the loop, which also evaluate where the recipe says so. The last step is left to the

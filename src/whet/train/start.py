@@ -21,7 +21,7 @@ from whet.models.load import Loaded, frozen_dtype, load, load_config, load_token
 from whet.models.probe import probe
 from whet.models.virtual import is_prefix
 from whet.objectives import OBJECTIVES
-from whet.recipe import DataPart, Recipe
+from whet.recipe import DataPart, PolicyPart, Recipe
 from whet.rows import Example, with_companions
 from whet.tokens.template import Renderer
 from whet.train.checkpoint import model_fingerprint
@@ -35,6 +35,7 @@ class Rows:
     """What a run learns from and is measured on."""
 
     prepared: Prepared
+    train: list[Example]
     held_out: list[Example]
     renderer: Renderer
     max_length: int
@@ -60,7 +61,7 @@ def rows_of(recipe: Recipe, tokenizer: Any, max_length: int) -> Rows:
     else:
         train, held_out = split(train, recipe.validation, recipe.train.seed)
     renderer = Renderer(tokenizer)
-    return Rows(prepare(recipe, renderer, train, held_out, max_length), held_out, renderer, max_length)
+    return Rows(prepare(recipe, renderer, train, held_out, max_length), train, held_out, renderer, max_length)
 
 
 def max_length_of(recipe: Recipe, config: Any) -> int:
@@ -106,6 +107,10 @@ def start(
             do=f"leave it out, or take one of {', '.join(k for k, m in METHODS.items() if m.facts.quantizes)}",
         )
     weights = frozen_dtype(recipe.model, accelerator.device)
+    if isinstance(recipe.objective, PolicyPart) and accelerator.num_processes > 1:
+        raise RecipeError(
+            "answers are drawn by one process", where="objective.kind", do="start whet once, without ranks"
+        )
     rewards = OBJECTIVES[recipe.objective.kind].reads == "rewards"
     if loaded is None or rewards:
         set_seed(seed)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from whet.answers import close, numbers
 from whet.evaluate.measure import Measured, mean_of
 from whet.evaluate.metrics.references import references_of
 
@@ -45,15 +46,6 @@ def f1(answer: str, reference: str) -> float:
     return 2 * same / (len(found) + len(wanted))
 
 
-_NUMBER = re.compile(
-    r"(?<![\w.])(?P<open>\()?(?P<sign>[-−+])?\s?(?P<currency>[$€£¥])?\s?(?P<sign2>[-−])?"
-    r"(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?P<power>e[-+]?\d+)?(?P<close>\))?"
-    r"\s?(?P<unit>%|percent\b|thousand\b|million\b|billion\b|trillion\b|[kmbMBK]\b|bn\b)?",
-)
-_SCALE = {
-    "%": 0.01, "percent": 0.01, "thousand": 1e3, "k": 1e3, "million": 1e6, "m": 1e6,
-    "billion": 1e9, "bn": 1e9, "b": 1e9, "trillion": 1e12,
-}  # fmt: skip
 TOLERANCE = 1e-4
 """Relative. Wider ones are a column `tolerance` of the rows."""
 
@@ -66,27 +58,9 @@ def numeric(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[M
     values = []
     for text, refs, tolerance in zip(completions, references_of(columns), tolerances, strict=True):
         found, wanted = numbers(text), [number for ref in refs for number in numbers(ref)[-1:]]
-        right = bool(found) and any(_close(found[-1], one, tolerance or TOLERANCE) for one in wanted)
+        right = bool(found) and any(close(found[-1], one, tolerance or TOLERANCE) for one in wanted)
         values.append(float(right) if wanted else math.nan)
     return [mean_of("numeric", values)]
-
-
-def numbers(text: str) -> list[tuple[float, float]]:
-    """(figure, scale) of each number in a text: "(1,200) million" is (-1200, 1e6)."""
-    found = []
-    for match in _NUMBER.finditer(text):
-        figure = float(match["number"].replace(",", "") + (match["power"] or ""))
-        inside = match["open"] and (match["close"] or text[match.end() : match.end() + 1] == ")")
-        negative = inside or match["sign"] in ("-", "−") or match["sign2"]
-        found.append((-figure if negative else figure, _SCALE.get((match["unit"] or "").lower(), 1.0)))
-    return found
-
-
-def _close(found: tuple[float, float], wanted: tuple[float, float], tolerance: float) -> bool:
-    pairs = [(found[0] * found[1], wanted[0] * wanted[1])]
-    if (found[1] == 1.0) != (wanted[1] == 1.0):
-        pairs.append((found[0], wanted[0]))
-    return any(math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-9) for a, b in pairs)
 
 
 def _best(completions: Sequence[str], columns: dict[str, list[Any]], score: Callable[[str, str], float]) -> list[float]:

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from whet.answers import NOTHING, parsed
 from whet.errors import MissingExtra, RowError
 from whet.evaluate.measure import Measured, mean_of
 from whet.evaluate.metrics.answers import normal
 from whet.evaluate.metrics.references import references_of
-
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
-NOTHING = object()
-
-
-def parsed(text: str) -> Any:
-    """The JSON value of an answer, within a code fence or bare; NOTHING where it is none."""
-    fenced = _FENCED.search(text)
-    try:
-        return json.loads(fenced[1] if fenced else text)
-    except ValueError:
-        return NOTHING
 
 
 def valid_json(completions: Sequence[str], columns: dict[str, list[Any]]) -> list[Measured]:
