@@ -206,6 +206,22 @@ def test_without_walls_a_program_is_refused_unless_the_network_is_allowed(monkey
     module._refusal.cache_clear()
 
 
+def test_with_limits_alone_a_program_still_ends(confined: Limits) -> None:
+    """What `allow_network` leaves of the box where the kernel has no namespaces."""
+    limits = replace(confined, network=True, namespaces=False, seconds=0.5)
+    if module._refusal(limits):
+        pytest.skip(module._refusal(limits))  # whet runs as root, and nobody cannot read the interpreter
+    for source, said in [
+        ("x = bytearray(1 << 30)", "MemoryError"),
+        ("open('x', 'wb').write(bytes(8 << 20))", "File too"),
+    ]:
+        with Box(limits, {"kind": "code", "answer": source, "tests": ""}) as box:
+            assert said in box.result()["said"]
+    endless = {"kind": "code", "answer": "while True: pass", "tests": ""}
+    with Box(limits, endless) as box, pytest.raises(Ended):
+        box.result()
+
+
 def test_with_the_network_allowed_there_are_sockets(confined: Limits) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

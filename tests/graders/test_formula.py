@@ -33,8 +33,9 @@ def test_formulas(text: str, value: float) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "__import__('os').system('true')", "a.__class__", "(lambda: 1)()", "[x for x in (1,)]", "a if b else c", "a == b",
-        "'text'", "True", "a[0]", "min()", "log(a, b)", "pow(a, b)", "min(*a)", "a; b", "a = 1", "", "a // b", "d", "f'{a}'",
+        "__import__('os').system('true')", "a.__class__", "(lambda: 1)()", "[x for x in (1,)]", "a if b else c", "",
+        "'text'", "True", "a[0]", "min()", "log(a, b)", "pow(a, b)", "min(*a)", "a; b", "a = 1", "a // b", "d",
+        "a == b", "f'{a}'",
         "(" * 500 + "a" + ")" * 500, "a+" * 2000 + "a",
     ],
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -73,6 +72,8 @@ def test_many_rows_share_a_process_and_stay_in_order(confined: Limits) -> None:
     lengths = scores(grader.grade([{"kind": ""}] * 40, ["x" * n for n in range(40)]))
     assert lengths == list(range(40))
     assert grader.grade([], []) == []
+    long = "x" * 3_000_000  # more than a pipe holds
+    assert scores(grader.grade([{"kind": "", "more": long}] * 2, [long] * 2)) == [3_000_000] * 2
 
 
 @pytest.mark.parametrize(
@@ -110,10 +111,7 @@ RIGHT = "Here it is:\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.
         ("```python\nwhile True: pass\n```", 0),
         ("```python\ndef add(a, b):\n    return bytearray(1 << 40)\n```", 0),
         ("```python\nimport urllib.request as r\nr.urlopen('http://127.0.0.1:9')\ndef add(a, b): return a + b\n```", 0),
-        (
-            "```python\ndef add(a, b):\n    return a + b\n```\nand\n```python\nprint(add(1, 2))\n```\nsays\n```\n3\n```",
-            1,
-        ),
+        (f"{RIGHT} So\n```python\nprint(add(1, 2))\n```\nsays\n```\n3\n```", 1),
     ],
 )
 def test_code(confined: Limits, answer: str, expected: float) -> None:
@@ -203,8 +201,7 @@ def test_functions_that_give_no_score(own: Path, name: str, said: str) -> None:
 
 
 def test_functions_that_are_not_there(own: Path) -> None:
-    with pytest.raises(RecipeError, match="no function 'plite'. Did you mean 'polite'"):
+    with pytest.raises(RecipeError, match=r"no function 'plite'. Did you mean 'polite'"):
         build(FunctionPart(function=f"{own}:plite"))
     with pytest.raises(RecipeError, match="FileNotFoundError"):
         build(FunctionPart(function=f"{own.with_name('none.py')}:polite"))
-    assert math.isnan(float("nan"))
