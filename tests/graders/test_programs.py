@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +48,14 @@ def grade(sample, item):
 
 
 def test_rows_that_fail_cost_no_other_row_its_score(confined: Limits) -> None:
-    grader = build(PythonPart(name="mine", source=SOURCE, timeout=0.5, memory_mb=256))
+    grader = build(PythonPart(name="mine", source=SOURCE, timeout=1, memory_mb=256))
     kinds = ["", "hang", "", "raise", "exit", "gone", "nan", "text", "memory", "json", ""]
     rows = [{"kind": kind, "place": f"rows.jsonl:{n}"} for n, kind in enumerate(kinds, 1)]
     answers = ['{"n": 2}' if kind == "json" else "four" for kind in kinds]
     found = grader.grade(rows, answers)
     assert scores(found) == [4, None, 4, None, None, None, None, None, None, 2.5, 4]
     faults = {kind: str(grade.fault) for kind, grade in zip(kinds, found, strict=True) if grade.fault}
-    assert faults["hang"] == "mine, rows.jsonl:2: no result in 0.5 s"
+    assert faults["hang"] == "mine, rows.jsonl:2: no result in 1 s"
     assert faults["raise"] == "mine, rows.jsonl:4: KeyError: 'lost'"
     assert faults["exit"].endswith("SystemExit: 0")
     assert "exit code 0 and no result" in faults["gone"]
@@ -115,7 +114,7 @@ RIGHT = "Here it is:\n```python\ndef add(a, b):\n    return a + b\n```\nIt adds.
     ],
 )
 def test_code(confined: Limits, answer: str, expected: float) -> None:
-    [grade] = build(CodePart(timeout=0.5, memory_mb=256)).grade([{"tests": TESTS}], [answer])
+    [grade] = build(CodePart(timeout=1, memory_mb=256)).grade([{"tests": TESTS}], [answer])
     assert (grade.score, grade.fault) == (expected, None)
 
 
@@ -183,11 +182,10 @@ def test_a_function_that_raises_is_blamed_on_its_row(own: Path) -> None:
 
 def test_a_function_that_hangs_is_left_to_itself(own: Path) -> None:
     grader = build(FunctionPart(function=f"{own}:hangs", timeout=0.1))
-    begin = time.monotonic()
-    assert scores(grader.grade(ROWS, ANSWERS)) == [None] * 3
-    again = grader.grade(ROWS, ANSWERS)
-    assert "not called again" in str(again[2].fault)
-    assert time.monotonic() - begin < 20  # and not the thirty seconds that it sleeps
+    found = grader.grade(ROWS, ANSWERS)
+    assert scores(found) == [None] * 3
+    assert found[2].fault == "function, row 3: no result in 0.1 s"
+    assert "not called again" in str(grader.grade(ROWS, ANSWERS)[2].fault)
 
 
 @pytest.mark.parametrize(("name", "said"), [("few", "1 numbers for 3"), ("endless", "inf"), ("leaves", "SystemExit")])

@@ -214,7 +214,7 @@ def _line(tree: dict[str, Any]) -> bytes:
 
 
 def allowed(limits: Limits, where: str) -> Limits:
-    """The limits as they can be kept here. Raises RecipeError where there can be no box without a network."""
+    """The limits as they can be kept here, found by making a box. Raises RecipeError where none can be made."""
     reason = _refusal(limits)
     if not reason:
         return limits
@@ -230,7 +230,6 @@ def allowed(limits: Limits, where: str) -> Limits:
     raise RecipeError(f"programs cannot be confined on this machine: {reason}", where=where, do=do)
 
 
-@lru_cache(maxsize=8)
 def _refusal(limits: Limits) -> str:
     """Why there can be no such box; "" for none."""
     if not sys.platform.startswith("linux"):
