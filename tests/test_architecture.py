@@ -86,7 +86,15 @@ def test_the_reader_of_imports_sees_every_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["advise", "--help"], ["runs", "--help"], ["recipe", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["advise", "--help"],
+        ["runs", "--help"],
+        ["recipe", "--help"],
+        ["grade", "--help"],
+    ],
 )
 def test_help_does_not_import_torch(words: list[str]) -> None:
     code = (

@@ -17,6 +17,7 @@ from whet.cli import (
     export,
     fewshot,
     generate,
+    grade,
     merge,
     methods,
     preflight,
@@ -43,6 +44,7 @@ app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(evaluate.compare)
+app.command("grade")(grade.grade)
 app.command("fewshot")(fewshot.fewshot)
 app.command("prompt")(prompt.prompt)
 app.command("export")(export.export)

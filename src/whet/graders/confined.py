@@ -21,8 +21,9 @@ can use that many times as much. The kernel is shared: a fault in it is a way ou
 a machine of its own. A program that knows this box can write its own result, and tests share a process with what they
 test: a score that is too good deserves a look at the answers.
 
-Where the kernel allows no user namespaces (many containers, some distributions, no Linux), programs are refused with
-RecipeError, unless `network` is allowed: then limits, time and an empty environment are all there is.
+Where the kernel allows no user namespaces (many containers, some distributions), programs are refused with RecipeError,
+unless `network` is allowed: then limits, time and an empty environment are all there is, and what leaves its process
+group is left behind. On other systems than Linux they are refused.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ def _line(tree: dict[str, Any]) -> bytes:
 
 
 def allowed(limits: Limits, where: str) -> Limits:
-    """The limits as they can be kept here. Raises RecipeError where there can be no box without a network."""
+    """The limits as they can be kept here, found by making a box. Raises RecipeError where none can be made."""
     reason = _refusal(limits)
     if not reason:
         return limits
@@ -229,11 +230,10 @@ def allowed(limits: Limits, where: str) -> Limits:
     raise RecipeError(f"programs cannot be confined on this machine: {reason}", where=where, do=do)
 
 
-@lru_cache(maxsize=8)
 def _refusal(limits: Limits) -> str:
     """Why there can be no such box; "" for none."""
-    if limits.namespaces and not sys.platform.startswith("linux"):
-        return "it has no namespaces, as Linux has"
+    if not sys.platform.startswith("linux"):
+        return "only Linux has what it takes"
     try:
         with Box(limits, {}):
             pass

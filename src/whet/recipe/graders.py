@@ -72,7 +72,8 @@ class _Confined(_Grader):
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
     """Processes at once."""
     allow_network: bool = False
-    """Also run where the kernel has no walls against network and files. Only for programs that you have read."""
+    """The program may use the network, and also runs where the kernel has no walls at all, not against what it writes
+    either. Only for programs that you have read."""
 
 
 class PythonPart(_Confined):
@@ -87,7 +88,7 @@ class PythonPart(_Confined):
     def _python(cls, source: str) -> str:
         try:
             compile(source, "<source>", "exec")
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(f"no Python: {error}") from None
         return source
 
