@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objectives": set(),
     "graders": set(),
     "models": {"tokens", "methods"},
-    "train": {"data", "tokens", "models", "methods", "objectives"},
+    "train": {"data", "tokens", "models", "methods", "objectives", "graders"},
     "advise": {"data", "tokens", "models", "methods", "objectives", "train"},
     "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
     "incontext": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
