@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(GRADERS), choices=list(GRADERS))
     parser.add_argument("--algorithms", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64, help="answers a step")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--figures", default="", help="folder for rl.svg")
@@ -105,9 +105,13 @@ def supervised(task: str, folder: Path) -> str:
             other = draw.choice(short)
         rows.append({"prompt": prompt(name, age, city), "completion": right if wanted else other})
     run = whet.train(
-        "whet-tiny", write(folder / f"{task}-sft.jsonl", rows), method="full", train={"epochs": 3, "learning_rate": 5e-4},
-        output=str(folder / f"{task}-sft"), quiet=True,
-    )  # fmt: skip
+        "whet-tiny",
+        write(folder / f"{task}-sft.jsonl", rows),
+        method="full",
+        train={"epochs": 3, "learning_rate": 5e-4},
+        output=str(folder / f"{task}-sft"),
+        quiet=True,
+    )
     return str(Path(run.folder) / "model")
 
 
@@ -121,11 +125,17 @@ def reinforced(task: str, algorithm: str, seed: int, start: str, folder: Path, a
         validation=write(folder / f"{task}-test.jsonl", unseen),
         objective={"kind": algorithm, "grader": GRADERS[task], "max_new_tokens": 48, **SETTINGS[algorithm]},
         train={
-            "max_steps": args.steps, "batch_size": args.batch_size, "learning_rate": args.learning_rate, "seed": seed,
-            "lr_scheduler_type": "constant", "evaluate_every": 5, "load_best": False,
+            "max_steps": args.steps,
+            "batch_size": args.batch_size,
+            "learning_rate": args.learning_rate,
+            "seed": seed,
+            "lr_scheduler_type": "constant",
+            "evaluate_every": 5,
+            "load_best": False,
         },
-        output=str(folder / f"{task}-{algorithm}-{seed}"), quiet=True,
-    )  # fmt: skip
+        output=str(folder / f"{task}-{algorithm}-{seed}"),
+        quiet=True,
+    )
     return Path(run.folder)
 
 

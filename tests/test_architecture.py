@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
     "incontext": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
     "fewshot": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "incontext"},
+    "rlhf": {"data", "models", "train", "graders", "evaluate"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
     "cli": {
         "data",
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "fewshot",
         "api",
         "graders",
+        "rlhf",
     },
     "__init__": {"models", "train", "api"},
     "__main__": {"cli"},

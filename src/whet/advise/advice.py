@@ -11,7 +11,7 @@ from whet.advise.machine import Machine, process_bytes, this_machine
 from whet.advise.pilot import Pilot, Way, run_pilot, ways_for
 from whet.advise.signs import Sign, measure
 from whet.advise.trial import open_engine
-from whet.errors import RunError
+from whet.errors import RecipeError, RunError
 from whet.models.load import load_config
 from whet.recipe import AutoPart, LoRAPart, PrefixPart, Recipe, check_recipe
 from whet.train.preflight import check
@@ -70,8 +70,14 @@ def advise(
     """Look at the recipe's model and rows, and recommend a method. Nothing of the recipe's own method is run.
 
     Raises ModelError where no method fits the memory, PreflightError and what reading rows and models raises, RunError
-    where a pilot can measure nothing.
+    where a pilot can measure nothing, RecipeError for an objective other than sft: no method is compared on others.
     """
+    if recipe.objective.kind != "sft":
+        raise RecipeError(
+            f"advice is for sft, and this recipe learns by {recipe.objective.kind}",
+            where="objective.kind",
+            do="name a method, such as method=lora, or take advice on the supervised rows",
+        )
     machine = this_machine(devices)
     process = process_bytes(machine.device)
     config = load_config(recipe.model)

@@ -23,6 +23,7 @@ from whet.cli import (
     preflight,
     prompt,
     recipe,
+    rlhf,
     runs,
     selftest,
     tokens,
@@ -44,6 +45,7 @@ app.command("chat")(chat.chat)
 app.command("generate")(generate.generate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(evaluate.compare)
+app.command("rlhf")(rlhf.rlhf)
 app.command("grade")(grade.grade)
 app.command("fewshot")(fewshot.fewshot)
 app.command("prompt")(prompt.prompt)
