@@ -76,7 +76,7 @@ def read_answers(paths: Sequence[str], columns: dict[str, str]) -> Material:
                 places = [row[1] for key, row in (a | b).items() if key in alone]
                 beside = paths[other] if name == paths[one] else paths[one]
                 found.notes.append(
-                    f"{len(alone):,} of {name} have no answer to the same {'id' if by_id else 'prompt'} in {beside}: "
+                    f"{_counted(places, 'row')} of {name} without an answer to the same {'id' if by_id else 'prompt'} in {beside}: "
                     + named(places)
                 )
         for key in (key for key in a if key in b):
@@ -136,7 +136,7 @@ def _by_key(examples: list[Example], by_id: bool, notes: list[str]) -> dict[str,
             rows[key] = (example, example.place, prompt, answer)
     if again:
         what = "id" if by_id else "prompt"
-        notes.append(f"{len(again):,} rows have the {what} of an earlier row, whose answer is taken: {named(again)}")
+        notes.append(f"{_counted(again, 'row')} with the {what} of an earlier row, whose answer is taken: {named(again)}")
     return rows
 
 
@@ -168,7 +168,7 @@ def _judgeable(found: Material) -> Material:
             if not all(text.strip() for text in texts):
                 empty.append(pair.place)
     _note(found.notes, equal, lambda n: f"{n} of two equal answers, left out: nothing to choose")
-    _note(found.notes, again, lambda n: f"{n} that are there before (in this order or the other), left out")
+    _note(found.notes, again, lambda n: f"{n} there before (in this order or the other), left out")
     _note(found.notes, empty, lambda n: f"{n} with an empty answer, shown as such")
     found.pairs = list(kept.values())
     if not found.pairs:
@@ -178,8 +178,11 @@ def _judgeable(found: Material) -> Material:
 
 def _note(notes: list[str], places: list[str], words: Callable[[str], str]) -> None:
     if places:
-        count = f"{len(places):,} pair" + ("s" if len(places) > 1 else "")
-        notes.append(f"{words(count)}: {named(places)}")
+        notes.append(f"{words(_counted(places, 'pair'))}: {named(places)}")
+
+
+def _counted(places: list[str], what: str) -> str:
+    return f"{len(places):,} {what}" + ("s" if len(places) > 1 else "")
 
 
 def _names(paths: Sequence[str]) -> list[str]:

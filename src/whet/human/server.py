@@ -219,8 +219,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _page(text: str, status: int = 200) -> Response:
-    # A model may write half a character (a lone surrogate), which UTF-8 has no bytes for.
-    return Response(text.encode("utf-8", "replace"), status, media_type="text/html; charset=utf-8")
+    return Response(text, status, media_type="text/html; charset=utf-8")
 
 
 def _hashed(token: str) -> str:

@@ -7,18 +7,19 @@ it does not hang on the order of judgements.
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from whet.errors import MissingExtra
 from whet.evaluate.measure import Interval
 
 PRIOR = 0.1
-"""Wins added each way where a model never lost (or never won) against the rest: then no finite strengths are likeliest."""
+"""Wins added each way where some models never lost to the rest: then no finite strengths are likeliest."""
 
 
 def bounded(wins_MM: np.ndarray) -> bool:
-    """Whether strengths that are finite are likeliest: from each model a chain of wins leads to each other (Ford 1957)."""
-    return bool(connected_components(wins_MM > 0, directed=True, connection="strong")[0] == 1)
+    """Whether finite strengths are likeliest: from each model a chain of wins leads to each other (Ford 1957)."""
+    models = len(wins_MM)
+    reached_MM = np.linalg.matrix_power((wins_MM > 0) + np.eye(models), models)
+    return bool((reached_MM > 0).all())
 
 
 def strengths(wins_MM: np.ndarray) -> np.ndarray:

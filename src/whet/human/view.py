@@ -43,8 +43,7 @@ def shown(text: str) -> str:
 
 def same_text(given: str, turns: Turns) -> bool:
     """Whether an edit field came back as the page had filled it."""
-    original = shown(said(turns)).encode("utf-8", "replace")
-    return shown(given).encode("utf-8", "replace").strip() == original.strip()
+    return shown(given).strip() == shown(said(turns)).strip()
 
 
 def item_page(
