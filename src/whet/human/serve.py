@@ -11,6 +11,9 @@ from whet.human.folder import Review, held
 from whet.human.log import Log
 from whet.human.plan import Judge
 
+BACKLOG = 2048
+"""Connections that wait to be taken."""
+
 
 def serve(
     review: Review,
@@ -34,7 +37,7 @@ def serve(
         log = Log(review.log)
         app = make_app(Desk(review, log, judgements))
         settings = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False,
-                                  backlog=2048, timeout_graceful_shutdown=5)  # fmt: skip
+                                  backlog=BACKLOG, timeout_graceful_shutdown=5)  # fmt: skip
         where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         told([(judge, f"{where}/?token={judge.token}") for judge in review.judges], notes)
         try:
@@ -56,6 +59,7 @@ def _bound(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(BACKLOG)  # from here on who comes waits, and is not refused
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or str(error)

@@ -109,7 +109,7 @@ function unsaved(why) {
 }
 
 document.addEventListener("htmx:error", () => {
-  unsaved("Not saved: the review does not answer. What you wrote is still here; press again when it is back.");
+  unsaved("The review does not answer, so this may not be saved. What you wrote is still here; press again when it is back.");
 });
 
 document.addEventListener("htmx:before:swap", (event) => {
