@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
     "incontext": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
     "fewshot": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "incontext"},
+    "human": {"data", "tokens", "models", "train", "evaluate"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
     "cli": {
         "data",
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluate",
         "incontext",
         "fewshot",
+        "human",
         "api",
     },
     "__init__": {"models", "train", "api"},
@@ -82,7 +84,15 @@ def test_the_reader_of_imports_sees_every_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["advise", "--help"], ["runs", "--help"], ["recipe", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["advise", "--help"],
+        ["runs", "--help"],
+        ["recipe", "--help"],
+        ["review", "--help"],
+    ],
 )
 def test_help_does_not_import_torch(words: list[str]) -> None:
     code = (

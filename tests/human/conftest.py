@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-pytest.importorskip("choix", reason="the extra `serve` is not installed")
-
 from whet.human.folder import Review, create
 from whet.human.pairs import read_answers
 

@@ -26,7 +26,7 @@ KEYS = {"f": "left", "ArrowLeft": "left", "j": "right", "ArrowRight": "right", "
 @pytest.fixture
 def chromium() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=CHROMIUM)
         yield browser
         browser.close()
 
@@ -157,7 +157,9 @@ def test_single_keys_can_be_switched_off_and_the_keyboard_still_does_all(
 
 
 def test_texts_run_nothing(chromium: Any, tmp_path: Path, serve: Callable[..., Any]) -> None:
-    bad = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"></textarea><h1>big</h1>\0"
+    bad = (
+        "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"></textarea><h1>big</h1>\0"
+    )
     rows = [{"prompt": bad, "chosen": bad, "rejected": f"{n}"} for n in range(2)]
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import resource
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import wait
 from pathlib import Path
@@ -77,6 +80,40 @@ def test_a_full_disk_fails_the_judgement_and_leaves_no_part_of_it(tmp_path: Path
     log.add(judgement(3)).result()
     log.close()
     assert read_log(path) == ([judgement(1), judgement(3)], 0)
+
+
+def test_judgements_that_come_while_one_is_synced_are_synced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    go_on = threading.Event()
+    fsync = os.fsync
+
+    def slow(handle: int) -> None:
+        synced.append(handle)
+        assert go_on.wait(30)
+        fsync(handle)
+
+    path = tmp_path / "log"
+    log = Log(path)
+    monkeypatch.setattr(os, "fsync", slow)
+    first = log.add(judgement(0))
+    while not synced:
+        time.sleep(0.001)
+    others = [log.add(judgement(number)) for number in range(1, 200)]
+    assert not any(each.done() for each in [first, *others])
+    go_on.set()
+    wait([first, *others])
+    log.close()
+    assert len(synced) == 2
+    assert len(read_log(path)[0]) == 200
+
+
+def test_a_log_of_another_review_is_refused(make_review: Callable[..., Review]) -> None:
+    review = make_review()
+    written(review.log, judgement(1))
+    with pytest.raises(RowError, match=r"judgements\.jsonl:1: 'anna' has no item '00000001'"), held(review):
+        pass
 
 
 def test_a_review_is_held_by_one_and_says_what_a_crash_left(make_review: Callable[..., Review]) -> None:

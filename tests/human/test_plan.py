@@ -28,7 +28,9 @@ def test_each_pair_is_seen_by_as_many_judges_as_asked_and_work_is_shared(make_re
 
 def test_a_check_is_an_answer_against_one_that_belongs_to_another_prompt(make_review: Callable[..., Review]) -> None:
     review = make_review(40, attention=0.2)
-    own = {said(item.prompt): {said(answer) for answer in item.answers} for item in review.items.values() if not item.check}
+    own = {
+        said(item.prompt): {said(answer) for answer in item.answers} for item in review.items.values() if not item.check
+    }
     checks = [item for item in review.items.values() if item.check]
     assert len(checks) == 10
     for check in checks:

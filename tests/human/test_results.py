@@ -58,7 +58,13 @@ def test_preferences_are_read_by_training(make_review: Callable[..., Review]) ->
 def test_conversations_and_tools_come_out_as_they_went_in(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}]
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
-    call = [{"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}]
+    call = [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}],
+        }
+    ]
     row = {"prompt": turns, "chosen": call, "rejected": "no", "tools": tools}
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps(row) + "\n")
@@ -108,8 +114,18 @@ def test_figures_equal_those_counted_by_hand(make_review: Callable[..., Review])
     review = make_review(8, rubric=[Question("q", "Sound?")])
     anna = [0, 0, 0, 0, 1, 1, "tie", "both_bad"]
     ben = [0, 0, 0, 1, 1, 0, "tie", "skip"]
-    judge(review, [("anna", n, verdict) for n, verdict in enumerate(anna)], ratings={"0": {"q": 4}, "1": {"q": 2}}, seconds=4.0)
-    judge(review, [("ben", n, verdict) for n, verdict in enumerate(ben)], ratings={"0": {"q": 5}, "1": {"q": 2}}, seconds=8.0)
+    judge(
+        review,
+        [("anna", n, verdict) for n, verdict in enumerate(anna)],
+        ratings={"0": {"q": 4}, "1": {"q": 2}},
+        seconds=4.0,
+    )
+    judge(
+        review,
+        [("ben", n, verdict) for n, verdict in enumerate(ben)],
+        ratings={"0": {"q": 5}, "1": {"q": 2}},
+        seconds=8.0,
+    )
     found = summed_up(review)
     [match] = found.matches
     assert (match.a, match.b) == ("wren", "mole")

@@ -17,7 +17,7 @@ import pytest
 from whet.human.folder import Review
 from whet.human.log import read_log
 
-JUDGES, PAIRS = 200, 3
+JUDGES, PAIRS = 200, 2
 
 
 def test_200_judges_at_once_are_served_and_each_judgement_is_in_the_log_once(
@@ -29,7 +29,7 @@ def test_200_judges_at_once_are_served_and_each_judgement_is_in_the_log_once(
 
     async def judge(name: str, link: str) -> None:
         draw = random.Random(name)
-        async with httpx.AsyncClient(base_url=served.base, timeout=120) as browser:
+        async with httpx.AsyncClient(base_url=served.base, timeout=120, verify=False) as browser:
             assert (await browser.get(link)).status_code == 200
             begin = re.search(r'id="begin" href="(/item/\w+)"', (await browser.get("/")).text)
             assert begin
@@ -55,7 +55,9 @@ def test_200_judges_at_once_are_served_and_each_judgement_is_in_the_log_once(
     assert all(each.reason == each.judge for each in found)
 
 
-def test_a_judgement_that_was_answered_survives_a_kill(make_review: Callable[..., Review], serve: Callable[..., Any]) -> None:
+def test_a_judgement_that_was_answered_survives_a_kill(
+    make_review: Callable[..., Review], serve: Callable[..., Any]
+) -> None:
     review = make_review(6)
     anna = review.judges[0]
     first = serve(review.folder)

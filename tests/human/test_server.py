@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from starlette.testclient import TestClient
 
 from whet.human.folder import Review, create
 from whet.human.log import Judgement, Log, read_log
-from whet.human.pairs import read_answers, read_pairs, said
+from whet.human.pairs import read_pairs, said
 from whet.human.plan import Judge, Question
 from whet.human.server import MOST_BYTES, Desk, make_app
 
@@ -113,7 +114,13 @@ def answer_text(page: str, side: str) -> str:
 def test_a_judgement_is_on_the_disk_before_the_answer(make_review: Callable[..., Review]) -> None:
     review = make_review(rubric=[Question("q", "Sound?")])
     anna, item = one(review)
-    form = {"verdict": "right", "reason": " shorter\r\nand right ", "rate-left-0": "2", "rate-right-0": "5", "shown": "1"}
+    form = {
+        "verdict": "right",
+        "reason": " shorter\r\nand right ",
+        "rate-left-0": "2",
+        "rate-right-0": "5",
+        "shown": "1",
+    }
     with clients(review, "anna") as [browser]:
         answer = browser.post(f"/item/{item}", data=form)
         [found] = judgements(review)
@@ -212,7 +219,9 @@ def test_odd_texts_are_shown_as_text_and_kept_as_they_are(tmp_path: Path, text: 
         shown = answer_text(page.text, side)
         assert shown == unseen
         # sent back as a browser does, line ends and all, it is no edit
-        browser.post(f"/item/{item}", data={"verdict": "left", f"edit-{side}": shown.replace("\n", "\r\n"), "reason": text})
+        browser.post(
+            f"/item/{item}", data={"verdict": "left", f"edit-{side}": shown.replace("\n", "\r\n"), "reason": text}
+        )
     [found] = judgements(review)
     assert found.edits == {}
     assert review.items[item].answers[0][0]["content"] == text
@@ -254,8 +263,6 @@ def test_every_answer_has_a_strict_policy(make_review: Callable[..., Review]) ->
 
 
 def test_a_judgement_that_cannot_be_written_is_not_counted(make_review: Callable[..., Review]) -> None:
-    import resource
-
     review = make_review()
     _, item = one(review)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -269,11 +276,3 @@ def test_a_judgement_that_cannot_be_written_is_not_counted(make_review: Callable
         assert "Not saved" in answer.text
         assert "aria-current" not in browser.get(f"/item/{item}").text
     assert judgements(review) == []
-
-
-def test_the_rest_of_a_review_of_three_models_is_pairs_of_two(tmp_path: Path, answers: Callable[[int], list[str]]) -> None:
-    wren, mole = answers(3)
-    third = tmp_path / "third.jsonl"
-    third.write_text(Path(wren).read_text().replace("serves well", "may do"))
-    review = create(tmp_path / "review", read_answers([wren, mole, str(third)], {}), ["anna"], attention=0)
-    assert len(review.judges[0].items) == 9

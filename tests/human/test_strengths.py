@@ -8,7 +8,9 @@ from whet.human.strengths import bounded, strengths, with_intervals
 
 
 def test_two_models_differ_by_the_log_of_their_odds() -> None:
-    assert strengths(np.array([[0.0, 30.0], [20.0, 0.0]])) == pytest.approx(np.log(1.5) / 2 * np.array([1, -1]), abs=1e-7)
+    assert strengths(np.array([[0.0, 30.0], [20.0, 0.0]])) == pytest.approx(
+        np.log(1.5) / 2 * np.array([1, -1]), abs=1e-7
+    )
 
 
 def test_strengths_are_those_of_a_logistic_regression() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +84,7 @@ def _new(
 def _serve(opened: Review, host: str, port: int) -> None:
     from rich.console import Console
 
-    from whet.human.log import read_log
+    from whet.human.folder import judgements_of
     from whet.human.serve import is_loopback, serve
 
     console = Console(highlight=False)
@@ -94,20 +95,20 @@ def _serve(opened: Review, host: str, port: int) -> None:
         if not is_loopback(host):
             console.print(
                 f"! {host} can be reached from other machines. Whoever has a link judges in that name, and nothing is "
-                "encrypted: links, texts and judgements can be read on the way. Better: an SSH tunnel, or TLS in front.",
+                "encrypted: links, texts and judgements can be read on the way. Better an SSH tunnel, or TLS in front.",
                 markup=False, soft_wrap=True,
             )  # fmt: skip
         pairs = sum(not item.check for item in opened.items.values())
         console.print(f"{opened.folder}: {pairs:,} pairs, {len(opened.items) - pairs:,} attention checks", markup=False)
         for judge, link in links:
             console.print(f"  {judge.name}  {link}", markup=False, soft_wrap=True)
-        console.print(f"Ctrl-C ends it; every judgement is kept. Then: whet review {opened.folder} --results", markup=False)
+        console.print(
+            f"Ctrl-C ends it; every judgement is kept. Then: whet review {opened.folder} --results", markup=False
+        )
 
-    try:
+    with suppress(KeyboardInterrupt):
         serve(opened, host=host, port=port, told=told)
-    except KeyboardInterrupt:
-        pass
-    judged = {(each.judge, each.item) for each in read_log(opened.log)[0]}
+    judged = {(each.judge, each.item) for each in judgements_of(opened)[0]}
     of = sum(len(judge.items) for judge in opened.judges)
     console.print(f"{len(judged):,} of {of:,} judged; go on with: whet review {opened.folder}", markup=False)
 

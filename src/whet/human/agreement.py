@@ -2,6 +2,7 @@
 
 Krippendorff's alpha    Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability"
                         (https://repository.upenn.edu/asc_papers/43); any number of judges, gaps allowed
+                        (written out here: the package of that name is under the GPL)
 Cohen's kappa           Cohen 1960, "A coefficient of agreement for nominal scales"; two judges
 """
 
@@ -21,7 +22,7 @@ def coincidences(values_JU: np.ndarray, values: Sequence[float]) -> np.ndarray:
     judges_U = counts_UV.sum(1)
     pairs_UVV = counts_UV[:, :, None] * counts_UV[:, None, :] - counts_UV[:, :, None] * np.eye(len(values))
     pairs_UVV[judges_U < 2] = 0
-    return pairs_UVV / np.maximum(judges_U - 1, 1)[:, None, None]
+    return np.asarray(pairs_UVV / np.maximum(judges_U - 1, 1)[:, None, None])
 
 
 def alpha(coincidences_UVV: np.ndarray, values: Sequence[float], level: str = "nominal") -> float:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from whet.errors import RunError, StorageError
+from whet.errors import RowError, RunError, StorageError
 from whet.human.log import NAME, Judgement, read_log, set_aside
 from whet.human.pairs import Material
 from whet.human.plan import Item, Judge, Question, left_of, planned
@@ -89,7 +89,23 @@ def open_review(folder: Path) -> Review:
             [Question(**question) for question in tree["rubric"]], tree["notes"],
         )  # fmt: skip
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise RunError(f"broken: {error}", where=str(folder), do="take it from a copy, or set the review up anew") from None
+        raise RunError(
+            f"broken: {error}", where=str(folder), do="take it from a copy, or set the review up anew"
+        ) from None
+
+
+def judgements_of(review: Review) -> tuple[list[Judgement], int]:
+    """The review's log, as `read_log` gives it. Raises RowError for a judgement of what is not in the review."""
+    found, torn = read_log(review.log)
+    theirs = {judge.name: set(judge.items) for judge in review.judges}
+    for line, each in enumerate(found, 1):
+        if each.item not in theirs.get(each.judge, ()):
+            raise RowError(
+                f"{each.judge!r} has no item {each.item!r} in this review",
+                where=f"{review.log}:{line}",
+                do="the log belongs to another review: put the right one in its place",
+            )
+    return found, torn
 
 
 @contextmanager
@@ -103,9 +119,11 @@ def held(review: Review) -> Iterator[tuple[list[Judgement], list[str]]]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(
-                "another server is at work in this review", where=str(review.folder), do="use its links, or end it first"
+                "another server is at work in this review",
+                where=str(review.folder),
+                do="use its links, or end it first",
             ) from None
-        judgements, torn = read_log(review.log)
+        judgements, torn = judgements_of(review)
         notes = []
         if torn:
             set_aside(review.log, torn)
@@ -114,4 +132,3 @@ def held(review: Review) -> Iterator[tuple[list[Judgement], list[str]]]:
                 "Whoever made that judgement was not told that it was saved, and is asked again."
             )
         yield judgements, notes
-

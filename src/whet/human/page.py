@@ -125,22 +125,30 @@ def page(found: Results) -> str:
     """One page with everything in it: no script, no network."""
     template = files(__package__).joinpath("results.html.j2").read_text(encoding="utf-8")
     counts = found.counts
-    judges = len(found.review.judges)
+    judges = sum(each.judged > 0 for each in found.judges)
     under = (
         f"{counts['judgements']:,} judgements of {sum(not item.check for item in found.review.items.values()):,} pairs "
         f"by {judges} judge{'s' if judges > 1 else ''}; {len(found.preferences):,} preferences to train on"
     )
-    tiles = [(f"{match.a} against {match.b}", _percent(match.share.value) if match.share else MISSING,
-              f"95 %: {100 * match.share.low:.0f} to {_percent(match.share.high)}" if match.share else "")
-             for match in found.matches[:3]]  # fmt: skip
-    tiles.append(("Krippendorff's alpha", f"{found.alpha.value:.2f}" if found.alpha else MISSING,
-                  f"95 %: {found.alpha.low:.2f} to {found.alpha.high:.2f}" if found.alpha else "not defined"))  # fmt: skip
-    checks, failed = (sum(getattr(each, name) for each in found.judges) for name in ("checks", "failed"))
-    tiles.append(("attention checks", f"{failed} of {checks}" if checks else MISSING, "failed" if checks else "none"))
     return Environment(autoescape=True, undefined=StrictUndefined).from_string(template).render(
-        css=css(), headline=headline(found), under=under, tiles=tiles, notes=found.notes, tables=tables(found),
+        css=css(), headline=headline(found), under=under, tiles=_tiles(found), notes=found.notes, tables=tables(found),
         plots=plots(found),
     )  # fmt: skip
+
+
+def _tiles(found: Results) -> list[tuple[str, str, str]]:
+    """(name, value, detail)"""
+    tiles = []
+    for match in found.matches[:3]:
+        share = match.share
+        detail = f"95 %: {100 * share.low:.0f} to {_percent(share.high)}" if share else "all skipped"
+        tiles.append((f"{match.a} against {match.b}", _percent(share.value) if share else MISSING, detail))
+    alpha = found.alpha
+    detail = f"95 %: {alpha.low:.2f} to {alpha.high:.2f}" if alpha else "not defined"
+    tiles.append(("Krippendorff's alpha", f"{alpha.value:.2f}" if alpha else MISSING, detail))
+    checks, failed = (sum(getattr(each, name) for each in found.judges) for name in ("checks", "failed"))
+    tiles.append(("attention checks", f"{failed} of {checks}" if checks else MISSING, "failed" if checks else "none"))
+    return tiles
 
 
 def plots(found: Results) -> list[Plot]:
@@ -163,18 +171,19 @@ def _bars(found: Results) -> Plot:
             axes.annotate(match.a, (0, at + 0.33), color=INK, ha="left", va="bottom")
             axes.annotate(match.b, (1, at + 0.33), color=INK, ha="right", va="bottom")
             assert match.share is not None
-            axes.errorbar([match.share.value], [at], xerr=_spread([match.share]), color=INK, fmt="o", markersize=5,
+            below = at - 0.4
+            axes.errorbar([match.share.value], [below], xerr=_spread([match.share]), color=INK, fmt="o", markersize=5,
                           elinewidth=1.5)  # fmt: skip
         axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
         axes.set_xlim(0, 1)
-        axes.set_ylim(-0.5, len(matches) - 0.2)
+        axes.set_ylim(-0.6, len(matches) - 0.2)
         axes.set_yticks([])
         axes.grid(visible=False)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
 
     alt = "; ".join(f"{m.a} won {m.won}, tied {m.tied + m.both_bad}, {m.b} won {m.lost}" for m in matches[::-1])
-    height = 1.0 + 0.9 * len(matches)
-    return Plot("Won, neither, lost; the point is the share with its interval", alt, [],
+    height = 1.1 + 0.95 * len(matches)
+    return Plot("Won, neither, lost; below, the share and its interval", alt, [],
                 [("", drawn("matches", (13.4, height), draw))])  # fmt: skip
 
 
@@ -192,7 +201,8 @@ def _strengths(found: Results) -> Plot:
         axes.set_xlabel("strength: 1 more is e times the odds", loc="right")
 
     alt = "; ".join(f"{model} {_signed(found.strengths[model])}" for model in order[::-1])
-    return Plot("Bradley-Terry strengths", alt, [], [("wide-plot", drawn("strengths", (13.4, 1.2 + 0.5 * len(order)), draw))])
+    size = (13.4, 1.2 + 0.5 * len(order))
+    return Plot("Bradley-Terry strengths", alt, [], [("", drawn("strengths", size, draw))])
 
 
 def _spread(intervals: Sequence[Interval]) -> list[list[float]]:
@@ -200,7 +210,9 @@ def _spread(intervals: Sequence[Interval]) -> list[list[float]]:
 
 
 def _share(interval: Interval | None) -> str:
-    return f"{_percent(interval.value)} ({100 * interval.low:.0f} to {_percent(interval.high)})" if interval else MISSING
+    return (
+        f"{_percent(interval.value)} ({100 * interval.low:.0f} to {_percent(interval.high)})" if interval else MISSING
+    )
 
 
 def _percent(share: float) -> str:

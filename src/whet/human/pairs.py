@@ -68,27 +68,12 @@ def read_answers(paths: Sequence[str], columns: dict[str, str]) -> Material:
     files = [read([DataPart(path=path, columns=columns)], "sft") for path in paths]
     by_id = all(example.id is not None for examples in files for example in examples)
     found = Material([], names)
-    tables_ = [_by_key(examples, by_id, found.notes) for examples in files]
+    answered = [_by_key(examples, by_id, found.notes) for examples in files]
     for one, other in combinations(range(len(paths)), 2):
-        a, b = tables_[one], tables_[other]
-        for name, alone in ((paths[one], a.keys() - b.keys()), (paths[other], b.keys() - a.keys())):
-            if alone:
-                places = [row[1] for key, row in (a | b).items() if key in alone]
-                beside = paths[other] if name == paths[one] else paths[one]
-                found.notes.append(
-                    f"{_counted(places, 'row')} of {name} without an answer to the same {'id' if by_id else 'prompt'} in {beside}: "
-                    + named(places)
-                )
-        for key in (key for key in a if key in b):
-            (example, place, prompt, answer), (_, other_place, other_prompt, other_answer) = a[key], b[key]
-            if key_of(prompt) != key_of(other_prompt):
-                raise RowError(
-                    f"id {example.id!r} is another prompt at {other_place}",
-                    where=place,
-                    do="answers to compare are to one prompt: mend the ids, or leave them out to join by prompt",
-                )
-            sides = (names[one], names[other])
-            found.pairs.append(Pair(prompt, (answer, other_answer), sides, f"{place}, {other_place}", example.tools))
+        a, b = answered[one], answered[other]
+        _note_alone(found.notes, a, b, paths[one], paths[other], by_id)
+        _note_alone(found.notes, b, a, paths[other], paths[one], by_id)
+        found.pairs += [_joined(a[key], b[key], (names[one], names[other])) for key in a if key in b]
     if not found.pairs:
         raise RowError("\n".join(["no two files answer the same prompt", *found.notes]), do="answer one set of prompts")
     return _judgeable(found)
@@ -113,14 +98,19 @@ def _of_two(row: dict[str, Any], place: str) -> Example:
     if not isinstance(answers, list) or len(answers) != 2:
         found = f"{len(answers)} answers" if isinstance(answers, list) else "no list of answers"
         raise RowError(f"{found}; `answers` holds the two that are compared", where=place)
-    kept = {key: value for key, value in row.items() if key not in ("answers", "chosen", "rejected")}
-    plain = {key: value for key, value in (kept | {"chosen": answers[0], "rejected": answers[1]}).items()}
-    plain = {key: value for key, value in plain.items() if value is not None}
+    aside = ("answers", "chosen", "rejected")
+    plain = {key: value for key, value in row.items() if value is not None and key not in aside}
+    plain |= {"chosen": answers[0], "rejected": answers[1]}
     return recognise(plain, "preference", place).example(plain, place)
 
 
-Answered = tuple[Example, str, Turns, Turns]
-"""A row, its place, its prompt and its answer."""
+@dataclass(frozen=True)
+class Answered:
+    """A row, its prompt and its answer."""
+
+    example: Example
+    prompt: Turns
+    answer: Turns
 
 
 def _by_key(examples: list[Example], by_id: bool, notes: list[str]) -> dict[str, Answered]:
@@ -128,19 +118,21 @@ def _by_key(examples: list[Example], by_id: bool, notes: list[str]) -> dict[str,
     rows: dict[str, Answered] = {}
     again = []
     for example in examples:
-        prompt, answer = _split(example)
-        key = str(example.id) if by_id else key_of(prompt)
+        row = _split(example)
+        key = str(example.id) if by_id else key_of(row.prompt)
         if key in rows:
             again.append(example.place)
         else:
-            rows[key] = (example, example.place, prompt, answer)
+            rows[key] = row
     if again:
         what = "id" if by_id else "prompt"
-        notes.append(f"{_counted(again, 'row')} with the {what} of an earlier row, whose answer is taken: {named(again)}")
+        notes.append(
+            f"{_counted(again, 'row')} with the {what} of an earlier row, whose answer is taken: {named(again)}"
+        )
     return rows
 
 
-def _split(example: Example) -> tuple[Turns, Turns]:
+def _split(example: Example) -> Answered:
     """The turns up to the last that is not the assistant's, and its answer behind them."""
     if example.shape != "conversation":
         raise RowError("a text, which answers no prompt", where=example.place, do="give rows of prompt and completion")
@@ -148,7 +140,27 @@ def _split(example: Example) -> tuple[Turns, Turns]:
     last = max((place for place, turn in enumerate(turns) if turn["role"] != "assistant"), default=-1)
     if last < 0 or last == len(turns) - 1:
         raise RowError("no prompt with an answer behind it", where=example.place)
-    return turns[: last + 1], turns[last + 1 :]
+    return Answered(example, turns[: last + 1], turns[last + 1 :])
+
+
+def _joined(one: Answered, other: Answered, models: tuple[str, str]) -> Pair:
+    if key_of(one.prompt) != key_of(other.prompt):
+        raise RowError(
+            f"id {one.example.id!r} is another prompt at {other.example.place}",
+            where=one.example.place,
+            do="answers to compare are to one prompt: mend the ids, or leave them out to join by prompt",
+        )
+    place = f"{one.example.place}, {other.example.place}"
+    return Pair(one.prompt, (one.answer, other.answer), models, place, one.example.tools)
+
+
+def _note_alone(
+    notes: list[str], rows: dict[str, Answered], others: dict[str, Answered], path: str, beside: str, by_id: bool
+) -> None:
+    if alone := [row.example.place for key, row in rows.items() if key not in others]:
+        what = "id" if by_id else "prompt"
+        rest = f"of {path} without an answer to the same {what} in {beside}: {named(alone)}"
+        notes.append(f"{_counted(alone, 'row')} {rest}")
 
 
 def _judgeable(found: Material) -> Material:

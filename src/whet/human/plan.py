@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from whet.errors import RecipeError
-from whet.human.pairs import Material, Pair, Turns, said
+from whet.human.pairs import Material, Pair, Turns, key_of, said
 
 VERDICTS = {
     "left": "left better",
@@ -47,11 +47,8 @@ class Item:
 
     @property
     def question(self) -> str:
-        return self.pair.question
-
-    @property
-    def pair(self) -> Pair:
-        return Pair(self.prompt, self.answers, self.models, self.place, self.tools)
+        """The prompt as a key."""
+        return key_of(self.prompt)
 
 
 @dataclass(frozen=True)
@@ -154,4 +151,3 @@ def read_rubric(path: str) -> list[Question]:
         do = "a list of questions (- Is it true?), or names with questions (truth: Is it true?)"
         raise RecipeError("no rubric", where=path, do=do)
     return [Question(str(key), text.strip()) for key, text in pairs]
-

@@ -15,8 +15,8 @@ from whet.errors import RunError
 from whet.evaluate.compare import exact_binomial
 from whet.evaluate.measure import Interval
 from whet.human.agreement import alpha_interval, kappa
-from whet.human.folder import Review
-from whet.human.log import Judgement, read_log
+from whet.human.folder import Review, judgements_of
+from whet.human.log import Judgement
 from whet.human.pairs import Turns, said
 from whet.human.plan import VERDICTS, Item, Judge
 from whet.human.strengths import bounded, with_intervals
@@ -107,7 +107,7 @@ def summed_up(review: Review, max_failed: float | None = None, seed: int = 0) ->
 
     Raises RunError where nothing was judged, or nobody is left.
     """
-    log, torn = read_log(review.log)
+    log, torn = judgements_of(review)
     last: Last = {(each.judge, each.item): each for each in log}
     if not last:
         raise RunError("nothing is judged yet", where=str(review.folder), do=f"whet review {review.folder} serves it")
@@ -171,7 +171,9 @@ def _preferences(review: Review, real: Last) -> tuple[list[dict[str, Any]], dict
             if said(item.answers[int(answer)]).strip():
                 counts["edits"] += 1
                 of_one = {"for": 1, "against": 0}
-                rows.append(_row(item, text, _plain(item.answers[int(answer)]), judge, of_one, each.reason) | {"edited": True})
+                rows.append(
+                    _row(item, text, _plain(item.answers[int(answer)]), judge, of_one, each.reason) | {"edited": True}
+                )
             else:
                 counts["empty"] += 1
     return rows, dict(counts)
@@ -294,7 +296,11 @@ def _rated(review: Review, real: Last, kept: set[str], seed: int) -> list[Rated]
                     units[name, answer][judge] = ratings[question.key]
         if units:
             values_JU = np.array([[unit.get(judge, np.nan) for unit in units.values()] for judge in judges], float)
-            means = {model: mean_interval(list(by_model[model].values()), seed) for model in review.models if model in by_model}
+            means = {
+                model: mean_interval(list(by_model[model].values()), seed)
+                for model in review.models
+                if model in by_model
+            }
             found.append(Rated(question.text, means, alpha_interval(values_JU, range(1, 6), "ordinal", seed, DRAWS)))
     return found
 
@@ -308,19 +314,26 @@ def _notes(found: Results, torn: int) -> list[str]:
     if counts["empty"]:
         notes.append(f"{counts['empty']:,} judgements about an empty answer make no row to train on")
     if counts["replaced"]:
-        notes.append(f"{counts['replaced']:,} judgements were replaced by a later one of the same judge on the same pair")
+        notes.append(
+            f"{counts['replaced']:,} judgements were replaced by a later one of the same judge on the same pair"
+        )
     if out := [judge.name for judge in found.judges if judge.excluded]:
         notes.append(f"left out for the checks they failed: {', '.join(out)}")
     if torn:
-        notes.append(f"the last {torn:,} bytes of the log are no whole line (a crash, or being written now): not counted")
+        notes.append(
+            f"the last {torn:,} bytes of the log are no whole line (a crash, or being written now): not counted"
+        )
     if found.strengths and not found.bounded:
         notes.append(
-            "some models never lost to the rest, so their strength has no bound: shown as with a tenth of a win more each way"
+            "some models never lost to the rest, so their strength has no bound: shown as with a tenth of a win more "
+            "each way"
         )
     for judge in found.judges:
         if judge.decided >= 10 and judge.p_of_left < 0.02:
             share = judge.left / judge.decided
-            notes.append(f"{judge.name} prefers a side: left in {100 * share:.0f} % of {judge.decided} (p {judge.p_of_left:.1g})")
+            notes.append(
+                f"{judge.name} prefers a side: left in {100 * share:.0f} % of {judge.decided} (p {judge.p_of_left:.1g})"
+            )
     missing = [judge.name for judge in found.judges if judge.judged < judge.of]
     if missing:
         notes.append(f"not done yet: {', '.join(missing)}")

@@ -31,7 +31,7 @@ def strengths(wins_MM: np.ndarray) -> np.ndarray:
     if not bounded(wins_MM):
         wins_MM = wins_MM + PRIOR * (1 - np.eye(len(wins_MM)))
     found_M = np.asarray(choix.ilsr_pairwise_dense(wins_MM, max_iter=1000))
-    return found_M - found_M.mean()
+    return np.asarray(found_M - found_M.mean())
 
 
 def with_intervals(wins_QMM: np.ndarray, seed: int = 0, draws: int = 1000) -> list[Interval]:
