@@ -77,7 +77,7 @@ def test_alpha_is_not_defined_without_two_values_or_without_a_difference() -> No
 
 
 def test_the_interval_is_that_of_drawing_units_one_by_one() -> None:
-    found = alpha_interval(FOUR_OBSERVERS, [1, 2, 3, 4, 5], draws=4000)
+    found = alpha_interval(FOUR_OBSERVERS, [1, 2, 3, 4, 5])
     assert found is not None
     draw = np.random.default_rng(1)
     drawn = [of(FOUR_OBSERVERS[:, draw.integers(0, 12, 12)], [1, 2, 3, 4, 5]) for _ in range(4000)]

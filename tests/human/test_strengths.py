@@ -41,7 +41,7 @@ def test_the_interval_is_that_of_drawing_prompts_one_by_one() -> None:
     first_Q = (draw.random(60) < 0.65).astype(float)
     wins_QMM = np.zeros((60, 2, 2))
     wins_QMM[:, 0, 1], wins_QMM[:, 1, 0] = first_Q, 1 - first_Q
-    found = with_intervals(wins_QMM, draws=2000)[0]
+    found = with_intervals(wins_QMM)[0]
     drawn = [first_Q[draw.integers(0, 60, 60)].mean() for _ in range(2000)]
     low, high = (np.log(p / (1 - p)) / 2 for p in np.quantile(drawn, [0.025, 0.975]))
     assert (found.low, found.high) == (pytest.approx(low, abs=0.06), pytest.approx(high, abs=0.06))

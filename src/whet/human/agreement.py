@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whet.evaluate.measure import Interval
+from whet.evaluate.measure import Interval, resampled
 
 
 def coincidences(values_JU: np.ndarray, values: Sequence[float]) -> np.ndarray:
@@ -33,7 +33,7 @@ def alpha(coincidences_UVV: np.ndarray, values: Sequence[float], level: str = "n
 
 
 def alpha_interval(
-    values_JU: np.ndarray, values: Sequence[float], level: str = "nominal", seed: int = 0, draws: int = 1000
+    values_JU: np.ndarray, values: Sequence[float], level: str = "nominal", seed: int = 0
 ) -> Interval | None:
     """Alpha with its 95 % percentile bootstrap interval over units. None where it is not defined."""
     found_UVV = coincidences(values_JU, values)
@@ -41,8 +41,7 @@ def alpha_interval(
     if np.isnan(value):
         return None
     units, size = len(found_UVV), len(values)
-    times_BU = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
-    drawn_B = _alpha((times_BU @ found_UVV.reshape(units, -1)).reshape(draws, size, size), values, level)
+    drawn_B = _alpha(resampled(found_UVV.reshape(units, -1), seed).reshape(-1, size, size), values, level)
     low, high = np.nanquantile(drawn_B, [0.025, 0.975])
     return Interval(value, float(low), float(high))
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from whet.errors import StorageError
@@ -17,6 +18,9 @@ from whet.human.results import Results, number
 from whet.look import css, write_whole
 from whet.look.plots import HAIRLINE, INK, MUTED, TRAIN, Plot, drawn
 from whet.look.units import MISSING, duration
+
+MOST_KAPPAS = 28
+"""Of eight judges, each two; beyond that one line sums them up. results.json has all."""
 
 Table = tuple[str, list[str], list[list[str]]]
 
@@ -82,16 +86,25 @@ def tables(found: Results) -> list[Table]:
             for each in found.rated
         ]
         made.append(("Rated, 1 to 5", ["question", *models, "alpha (ordinal)"], lines))
-    agreed = [["all", "Krippendorff's alpha", _plain(found.alpha, 2), ""]] if len(found.judges) > 1 else []
-    agreed += [
-        [f"{each.a}, {each.b}", "Cohen's kappa", _finite(each.kappa), f"{each.same:,} of {each.pairs:,}"]
-        for each in found.kappas
-    ]
-    if agreed:
+    if agreed := _agreement(found):
         made.append(("Agreement", ["judges", "measure", "beyond chance (95 %)", "said the same"], agreed))
     made.append(("Judges", ["judge", "judged", "ties", "both bad", "skipped", "edited", "left", "checks failed",
                             "median time (quartiles)"], [_judge(each) for each in found.judges]))  # fmt: skip
     return made
+
+
+def _agreement(found: Results) -> list[list[str]]:
+    lines = [["all", "Krippendorff's alpha", _plain(found.alpha, 2), ""]] if len(found.judges) > 1 else []
+    if len(found.kappas) <= MOST_KAPPAS:
+        return lines + [
+            [f"{each.a}, {each.b}", "Cohen's kappa", _finite(each.kappa), f"{each.same:,} of {each.pairs:,}"]
+            for each in found.kappas
+        ]
+    known = [each.kappa for each in found.kappas if number(each.kappa) is not None]
+    middle = f"{np.median(known):.2f} ({min(known):.2f} to {max(known):.2f})" if known else MISSING
+    same, pairs = (sum(getattr(each, name) for each in found.kappas) for name in ("same", "pairs"))
+    return [*lines, [f"each two of them: {len(found.kappas):,}", "Cohen's kappa, median (all)", middle,
+                     f"{same:,} of {pairs:,}"]]  # fmt: skip
 
 
 def _judge(each: Any) -> list[str]:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from whet.errors import RunError
-from whet.evaluate.compare import exact_binomial
-from whet.evaluate.measure import Interval
+from whet.evaluate.measure import Interval, exact_binomial, resampled
 from whet.human.agreement import alpha_interval, kappa
 from whet.human.folder import Review, judgements_of
 from whet.human.log import Judgement
@@ -22,7 +21,6 @@ from whet.human.plan import VERDICTS, Item, Judge
 from whet.human.strengths import bounded, with_intervals
 from whet.rows import Message
 
-DRAWS = 1000
 SAID = {0: "first", 1: "second"}
 
 
@@ -122,8 +120,8 @@ def summed_up(review: Review, max_failed: float | None = None, seed: int = 0) ->
     values_JU = _values(review, real, kept)
     found = Results(
         review, preferences, _ratings(review, real), counts, judges, _matches(review, real, seed),
-        dict(zip(review.models, with_intervals(wins_QMM, seed, DRAWS), strict=True)) if wins_QMM.any() else {},
-        bounded(wins_QMM.sum(0)), alpha_interval(values_JU, range(4), "nominal", seed, DRAWS),
+        dict(zip(review.models, with_intervals(wins_QMM, seed), strict=True)) if wins_QMM.any() else {},
+        bounded(wins_QMM.sum(0)), alpha_interval(values_JU, range(4), "nominal", seed),
         _kappas(review, real, sorted(kept)), _rated(review, real, kept, seed), list(review.notes),
     )  # fmt: skip
     found.notes += _notes(found, torn)
@@ -182,14 +180,20 @@ def _preferences(review: Review, real: Last) -> tuple[list[dict[str, Any]], dict
 def _row(item: Item, chosen: Any, rejected: Any, judge: str, votes: dict[str, int], reason: str) -> dict[str, Any]:
     if isinstance(chosen, list) or isinstance(rejected, list):  # one spelling a row
         chosen, rejected = _turns(chosen), _turns(rejected)
-    row = {"prompt": _plain(item.prompt), "chosen": chosen, "rejected": rejected, "judge": judge, "votes": votes}
+    row = {
+        "prompt": _plain(item.prompt, "user"),
+        "chosen": chosen,
+        "rejected": rejected,
+        "judge": judge,
+        "votes": votes,
+    }
     return row | ({"reason": reason} if reason else {}) | ({"tools": item.tools} if item.tools else {})
 
 
-def _plain(turns: Turns) -> str | Turns:
-    """A single turn of words as its text; all else as messages."""
+def _plain(turns: Turns, role: str = "assistant") -> str | Turns:
+    """A single turn of words, by `role`, as its text; all else as messages."""
     only = turns[0] if len(turns) == 1 else {}
-    return only["content"] if only.keys() == {"role", "content"} and only["role"] in ("user", "assistant") else turns
+    return only["content"] if only.keys() == {"role", "content"} and only["role"] == role else turns
 
 
 def _turns(value: str | Turns) -> Turns:
@@ -199,7 +203,7 @@ def _turns(value: str | Turns) -> Turns:
 
 def _ratings(review: Review, real: Last) -> list[dict[str, Any]]:
     return [
-        {"prompt": _plain(item.prompt), "completion": _plain(item.answers[int(answer)]), "judge": judge,
+        {"prompt": _plain(item.prompt, "user"), "completion": _plain(item.answers[int(answer)]), "judge": judge,
          "model": item.models[int(answer)], "ratings": ratings}
         for (judge, name), each in real.items() for item in [review.items[name]]
         for answer, ratings in sorted(each.ratings.items())
@@ -244,8 +248,7 @@ def _matches(review: Review, real: Last, seed: int) -> list[Match]:
 def mean_interval(sums_Q2: Sequence[Sequence[float]], seed: int) -> Interval:
     """A mean from (sum, count) by prompt, with its 95 % percentile bootstrap interval over prompts."""
     sums = np.asarray(sums_Q2, float)
-    times_BQ = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=DRAWS)
-    drawn_B2 = times_BQ @ sums
+    drawn_B2 = resampled(sums, seed)
     low, high = np.quantile(drawn_B2[:, 0] / drawn_B2[:, 1], [0.025, 0.975])
     total = sums.sum(0)
     return Interval(float(total[0] / total[1]), float(low), float(high))
@@ -258,10 +261,11 @@ def _category(each: Judgement) -> str:
 def _values(review: Review, real: Last, kept: set[str]) -> np.ndarray:
     """What each judge said of each pair [judges, pairs], NaN for nothing or a skip."""
     kinds = {"first": 0, "second": 1, "tie": 2, "both_bad": 3}
-    judges, items = sorted(kept), [item.id for item in review.items.values() if not item.check]
+    judges = {name: row for row, name in enumerate(sorted(kept))}
+    items = {name: column for column, name in enumerate(n for n, item in review.items.items() if not item.check)}
     values_JU = np.full((len(judges), len(items)), np.nan)
     for (judge, name), each in real.items():
-        values_JU[judges.index(judge), items.index(name)] = kinds.get(_category(each), np.nan)
+        values_JU[judges[judge], items[name]] = kinds.get(_category(each), np.nan)
     return values_JU
 
 
@@ -301,7 +305,7 @@ def _rated(review: Review, real: Last, kept: set[str], seed: int) -> list[Rated]
                 for model in review.models
                 if model in by_model
             }
-            found.append(Rated(question.text, means, alpha_interval(values_JU, range(1, 6), "ordinal", seed, DRAWS)))
+            found.append(Rated(question.text, means, alpha_interval(values_JU, range(1, 6), "ordinal", seed)))
     return found
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from whet.errors import MissingExtra
-from whet.evaluate.measure import Interval
+from whet.evaluate.measure import Interval, resampled
 
 PRIOR = 0.1
 """Wins added each way where some models never lost to the rest: then no finite strengths are likeliest."""
+DRAWS = 1000
+"""Of the bootstrap: each is a fit."""
 
 
 def bounded(wins_MM: np.ndarray) -> bool:
@@ -34,13 +36,12 @@ def strengths(wins_MM: np.ndarray) -> np.ndarray:
     return np.asarray(found_M - found_M.mean())
 
 
-def with_intervals(wins_QMM: np.ndarray, seed: int = 0, draws: int = 1000) -> list[Interval]:
+def with_intervals(wins_QMM: np.ndarray, seed: int = 0) -> list[Interval]:
     """The strength of each model with its 95 % percentile bootstrap interval over prompts. `wins_QMM` by prompt: what
     several judges said of one prompt stays together."""
     prompts, models = wins_QMM.shape[:2]
     value_M = strengths(wins_QMM.sum(0))
-    times_BQ = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)
-    wins_BMM = (times_BQ @ wins_QMM.reshape(prompts, -1)).reshape(draws, models, models)
+    wins_BMM = resampled(wins_QMM.reshape(prompts, -1), seed)[:DRAWS].reshape(-1, models, models)
     drawn_BM = np.stack([strengths(wins_MM) for wins_MM in wins_BMM])
     low_M, high_M = np.quantile(drawn_BM, [0.025, 0.975], axis=0)
     return [Interval(float(v), float(low), float(high)) for v, low, high in zip(value_M, low_M, high_M, strict=True)]
