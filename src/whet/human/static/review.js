@@ -122,6 +122,8 @@ document.addEventListener("htmx:before:swap", (event) => {
 function arrived() {
   const letters = byId("letters");
   if (letters) letters.checked = lettersWork();
+  const asked = document.querySelector(".asked"), last = asked?.querySelector(".label:nth-last-child(2)");
+  if (last) asked.scrollTop = last.offsetTop - 12; // of a long conversation the question is seen
   markRating();
 }
 
