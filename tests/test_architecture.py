@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "incontext": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
     "fewshot": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "incontext"},
     "rlhf": {"data", "models", "train", "graders", "evaluate"},
+    "human": {"data", "tokens", "models", "train", "evaluate"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
     "cli": {
         "data",
@@ -46,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluate",
         "incontext",
         "fewshot",
+        "human",
         "api",
         "graders",
         "rlhf",
@@ -96,6 +98,7 @@ def test_the_reader_of_imports_sees_every_form() -> None:
         ["runs", "--help"],
         ["recipe", "--help"],
         ["grade", "--help"],
+        ["review", "--help"],
     ],
 )
 def test_help_does_not_import_torch(words: list[str]) -> None:

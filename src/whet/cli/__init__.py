@@ -23,6 +23,7 @@ from whet.cli import (
     preflight,
     prompt,
     recipe,
+    review,
     rlhf,
     runs,
     selftest,
@@ -54,6 +55,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(tokens.app, name="tokens")
 app.command("methods")(methods.methods)
+app.command("review")(review.review)
 app.command("merge")(merge.merge)
 app.command("selftest")(selftest.selftest)
 app.add_typer(recipe.app, name="recipe")

@@ -17,7 +17,7 @@ import numpy as np
 
 from whet.errors import RowError
 from whet.evaluate.judge import TOLD, Judge, Verdicts
-from whet.evaluate.measure import Interval, Measured, mean_of, resampled
+from whet.evaluate.measure import Interval, Measured, exact_binomial, mean_of, resampled
 from whet.evaluate.run import Evaluation, asked_of
 from whet.rows import named
 
@@ -136,16 +136,6 @@ def difference(a: Measured, b: Measured, seed: int = 0) -> Difference:
     mcnemar = exact_binomial(won, lost) if binary else None
     found = Interval(value, float(low), float(high))
     return Difference(a.name, a.value(), b.value(), found, p, better, won, lost, len(there) - won - lost, mcnemar)
-
-
-def exact_binomial(won: int, lost: int) -> float:
-    """p of McNemar's exact test, two-sided: that `won` and `lost` come of a fair coin."""
-    total, few = won + lost, min(won, lost)
-    if not total:
-        return 1.0
-    log = [math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) for k in range(few + 1)]
-    tail = math.fsum(math.exp(value - total * math.log(2)) for value in log)
-    return min(1.0, 2 * tail)
 
 
 def _two_sided(drawn: np.ndarray) -> float:

@@ -98,3 +98,13 @@ def mean_of(name: str, values: Sequence[float], higher: bool | None = True, **no
 
 def _mean(sums: np.ndarray, rows: float) -> float:
     return float(sums[0] / sums[1]) if sums[1] else math.nan
+
+
+def exact_binomial(won: int, lost: int) -> float:
+    """p of the exact binomial test (McNemar's), two-sided: that `won` and `lost` come of a fair coin."""
+    total, few = won + lost, min(won, lost)
+    if not total:
+        return 1.0
+    log = [math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) for k in range(few + 1)]
+    tail = math.fsum(math.exp(value - total * math.log(2)) for value in log)
+    return min(1.0, 2 * tail)
