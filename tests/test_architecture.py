@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": {"data", "tokens", "models", "methods", "objectives", "train"},
     "incontext": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
     "fewshot": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "incontext"},
-    "rlhf": {"data", "models", "train", "graders", "evaluate"},
+    "rlhf": {"data", "tokens", "models", "train", "graders", "evaluate"},
     "human": {"data", "tokens", "models", "train", "evaluate"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
     "cli": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from whet.data import read
 from whet.evaluate.compare import Difference, difference
 from whet.evaluate.measure import mean_of
 from whet.evaluate.run import evaluate
-from whet.graders import build
+from whet.graders import Grade, build
 from whet.models.generate import sample
 from whet.models.saved import open_run
 from whet.recipe import DataPart
@@ -25,7 +26,8 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Compared:
-    """Differences of the grader's scores and of the perplexity, and a few prompts with both answers."""
+    """Differences of the grader's scores (and those of a multi's graders), both perplexities, and a few prompts with
+    both answers."""
 
     prompts: int
     differences: list[Difference]
@@ -44,7 +46,7 @@ def compared(before: str, after: str, part: ComparePart) -> Compared:
     items, grader = [item_of(example) for example in examples], build(part.grader)
     grader.check(items)
     texts: list[list[str]] = []
-    scores: list[list[float]] = []
+    grades: list[Sequence[Grade]] = []
     for model in (before, after):
         loaded = open_run(model)
         renderer = Renderer(loaded.tokenizer)
@@ -57,13 +59,20 @@ def compared(before: str, after: str, part: ComparePart) -> Compared:
             places=[example.place for example in examples],
         )
         texts.append([completion.text for completion in found])
-        scores.append([math.nan if one.score is None else one.score for one in grader.grade(items, texts[-1])])
+        grades.append(grader.grade(items, texts[-1]))
+    scores = [[math.nan if one.score is None else one.score for one in side] for side in grades]
+    parts = sorted({name for side in grades for one in side for name in one.parts} - {grader.name})
+    sides = {grader.name: scores} | {name: [[_of(one, name) for one in side] for side in grades] for name in parts}
     return Compared(
         len(examples),
-        [difference(mean_of(grader.name, scores[0]), mean_of(grader.name, scores[1]))],
+        [difference(mean_of(name, one), mean_of(name, two)) for name, (one, two) in sides.items()],
         _perplexities(before, after, part.perplexity) if part.perplexity else None,
         _shown(items, texts, scores),
     )
+
+
+def _of(grade: Grade, name: str) -> float:
+    return grade.parts.get(name, math.nan)
 
 
 def _perplexities(before: str, after: str, data: str) -> tuple[float, float]:

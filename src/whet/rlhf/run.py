@@ -184,7 +184,7 @@ def _made(folder: Path) -> None:
 
 def _from_review(review: Path, path: Path) -> None:
     """The preference rows of a review's results."""
-    found = review / "preferences.jsonl"
+    found = review / "results" / "preferences.jsonl"
     if not found.is_file():
         raise RunError(
             "the review has no results yet", where=str(review), do=f"whet review {review} --results writes them"

@@ -10,7 +10,7 @@ SETTLED = 10
 """Steps before an average is compared with its start."""
 LEAST_ENTROPY = 0.01
 """Nats a token; below it every answer is the same."""
-FELL = 0.02
+FELL = 0.05
 """Share of its range that a watched grader may lose before it is said."""
 
 Event = dict[str, Any]
