@@ -86,7 +86,7 @@ def test_another_column_of_answers(whet: Callable[..., Any]) -> None:
         (["grader.yaml", "rows.jsonl", "--answers", "answer"], "rows.jsonl:1: an answer that is no text in 'answer'"),
         (["grader.yaml", "rows.jsonl", "--answers", "output"], "this row has prompt, answer, completion"),
         (["other.yaml", "rows.jsonl"], "no row has a column 'anser'. Did you mean 'answer'"),
-        (["model.yaml", "rows.jsonl"], "no reward model 'rm' is lent here"),
+        (["model.yaml", "rows.jsonl"], "rm: neither a folder here"),
         (["grader.yaml", "rows.jsonl", "--output", "taken"], "something else is there"),
     ],
 )

@@ -79,3 +79,20 @@ def test_labels_and_shapes_are_content():
 def test_duplicates_are_rows_of_train():
     train = [text("a", "t:1"), text("b", "t:2"), text(" a", "t:3")]
     assert [row.place for row in duplicates(train, [text("a", "v:1"), text("c", "v:2")])] == ["t:1", "t:3"]
+
+
+def test_answers_to_one_prompt_fall_on_one_side():
+    asked = [[{"role": "user", "content": f"question {n}"}] for n in range(40)]
+    say = lambda words: [{"role": "assistant", "content": words}]  # noqa: E731
+    pairs = [
+        Example(place="", shape="preference", prompt=prompt, chosen=say(f"good {n}"), rejected=say("bad"))
+        for prompt in asked
+        for n in range(3)
+    ]
+    train, validation = split(pairs, 0.25, 0)
+    sides = [{example.prompt[0]["content"] for example in side} for side in (train, validation)]
+    assert sides[1]
+    assert not sides[0] & sides[1]
+    labelled = [dataclasses.replace(pair, shape="label", rejected=[], label=True) for pair in pairs]
+    sides = [{example.prompt[0]["content"] for example in side} for side in split(labelled, 0.25, 0)]
+    assert not sides[0] & sides[1]

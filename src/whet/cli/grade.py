@@ -36,7 +36,7 @@ def grade(
     part = load_grader(grader)
     folder = output or Path("grades") / f"{_plain(grader)}-{_plain(data)}"
     check_folder(folder)
-    built = build(part, embedders=_embedders(part))
+    built = build(part, _reward_models(part), _embedders(part))
     rows = _rows(data, seed)
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bars:
         task = bars.add_task(f"grades by {built.name}", total=len(rows))
@@ -62,6 +62,16 @@ def _rows(data: str, seed: int) -> list[dict[str, Any]]:
     if count is None or count >= len(rows):
         return rows
     return [rows[n] for n in sorted(random.Random(seed).sample(range(len(rows)), count))]
+
+
+def _reward_models(part: GraderPart) -> dict[str, Any]:
+    """Those that a grader names, opened; without any, torch is not."""
+    parts = part.graders.values() if part.type == "multi" else [part]
+    if not any(one.type == "reward_model" for one in parts):
+        return {}
+    from whet.models.reward import open_reward_models
+
+    return dict(open_reward_models(part))
 
 
 def _embedders(part: GraderPart) -> dict[str, Any]:

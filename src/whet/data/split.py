@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from whet.rows import Example
+from whet.rows import Example, Message
 
 
 def content_key(example: Example) -> bytes:
@@ -17,13 +17,25 @@ def content_key(example: Example) -> bytes:
     Places, ids, weights, groups and extras do not count, nor do runs of blanks and the ways Unicode has to write one
     letter (NFC).
     """
+    return _key(example, (example.messages, example.prompt, example.chosen, example.rejected), example.label)
+
+
+def _side_key(example: Example) -> bytes:
+    """The content, or for answers that are compared their prompt: a model that has learnt from some of them must not be
+    judged by others."""
+    if example.shape in ("preference", "label"):
+        return _key(example, (example.prompt,), None)
+    return content_key(example)
+
+
+def _key(example: Example, sides: Sequence[list[Message]], label: bool | None) -> bytes:
     content = [
         example.shape,
         example.text,
         *[[{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
-          for turns in (example.messages, example.prompt, example.chosen, example.rejected)],
+          for turns in sides],
         example.tools,
-        example.label,
+        label,
     ]  # fmt: skip
     spelled = json.dumps(_normal(content), sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -32,12 +44,13 @@ def content_key(example: Example) -> bytes:
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
     """(train, validation), both in the order given; validation gets `share` of the rows, rounded.
 
-    Equal rows fall on one side. Either side gets a row wherever there are two different ones; `share` 0 sets none
-    aside. A row's luck hangs on the seed and its content alone, so most rows stay on their side when others are added.
+    Equal rows fall on one side, and so do the answers to one prompt where answers are compared. Either side gets a row
+    wherever there are two different ones; `share` 0 sets none aside. A row's luck hangs on the seed and its content
+    alone, so most rows stay on their side when others are added.
     """
     if share <= 0:
         return list(examples), []
-    keys = [content_key(example) for example in examples]
+    keys = [_side_key(example) for example in examples]
     sizes: dict[bytes, int] = {}
     for key in keys:
         sizes[key] = sizes.get(key, 0) + 1

@@ -18,6 +18,7 @@ from whet.errors import ModelError
 from whet.models.language_model import LanguageModel, by_row
 from whet.models.probe import probe
 from whet.models.saved import open_run
+from whet.recipe import GraderPart, MultiPart, RewardModelPart
 from whet.rows import Message, Row, read_at_end
 from whet.tokens.pack import pack_rows
 from whet.tokens.template import Renderer
@@ -62,6 +63,13 @@ class RewardModel:
 def _asked(prompt: str | list[Message]) -> list[Message]:
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return [turn | {"weight": 0} for turn in turns]
+
+
+def open_reward_models(part: GraderPart, device: str | torch.device = "cpu") -> dict[str, RewardModel]:
+    """Those that a grader names, by their names. Raises as `open_reward_model` does."""
+    parts = part.graders.values() if isinstance(part, MultiPart) else [part]
+    names = dict.fromkeys(one.model for one in parts if isinstance(one, RewardModelPart))
+    return {name: open_reward_model(name, device) for name in names}
 
 
 def open_reward_model(folder: Path | str, device: str | torch.device = "cpu") -> RewardModel:

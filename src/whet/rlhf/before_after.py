@@ -15,6 +15,7 @@ from whet.evaluate.measure import mean_of
 from whet.evaluate.run import evaluate
 from whet.graders import Grade, build
 from whet.models.generate import sample
+from whet.models.reward import open_reward_models
 from whet.models.saved import open_run
 from whet.recipe import DataPart
 from whet.recipe.rlhf import ComparePart
@@ -43,7 +44,7 @@ class Compared:
 def compared(before: str, after: str, part: ComparePart) -> Compared:
     """Greedy answers of both, graded; both perplexities where rows are named for it."""
     examples = read([DataPart(path=part.prompts)], "prompt")
-    items, grader = [item_of(example) for example in examples], build(part.grader)
+    items, grader = [item_of(example) for example in examples], build(part.grader, open_reward_models(part.grader))
     grader.check(items)
     texts: list[list[str]] = []
     grades: list[Sequence[Grade]] = []

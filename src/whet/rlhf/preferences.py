@@ -13,6 +13,7 @@ from whet.errors import RowError
 from whet.graders import build
 from whet.look import write_whole
 from whet.models.generate import sample
+from whet.models.reward import open_reward_models
 from whet.models.saved import open_run
 from whet.recipe import DataPart
 from whet.recipe.rlhf import PreferencesPart
@@ -35,7 +36,7 @@ def judged(model: str, part: PreferencesPart, path: Path, done: Callable[[int], 
     assert part.grader is not None
     assert part.prompts is not None
     examples = read([DataPart(path=part.prompts)], "prompt")
-    grader = build(part.grader)
+    grader = build(part.grader, open_reward_models(part.grader))
     items = [item_of(example) for example in examples]
     grader.check(items)
     answers = sampled(model, examples, part, done)

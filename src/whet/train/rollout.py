@@ -15,9 +15,9 @@ import torch
 from whet.errors import TrainingError
 from whet.graders import Grade, Grader, build
 from whet.models.generate import Completion, sample
-from whet.models.reward import open_reward_model
+from whet.models.reward import open_reward_models
 from whet.objectives import advantages
-from whet.recipe import GraderPart, GRPOPart, MultiPart, PolicyPart, PPOPart, RewardModelPart
+from whet.recipe import GRPOPart, PolicyPart, PPOPart
 from whet.rows import Example, Row, given
 from whet.tokens.template import Renderer
 from whet.train.engine import Engine
@@ -84,15 +84,9 @@ def asker_of(engine: Engine, renderer: Renderer, part: PolicyPart, examples: Seq
     graders = []
     for grader in (part.grader, part.watch):
         if grader is not None:
-            opened = {name: open_reward_model(name, engine.device) for name in _reward_models(grader)}
-            graders.append(build(grader, opened))
+            graders.append(build(grader, open_reward_models(grader, engine.device)))
             graders[-1].check(list(items.values()))
     return Asker(engine, renderer, part, items, graders[0], graders[1] if len(graders) > 1 else None)
-
-
-def _reward_models(part: GraderPart) -> set[str]:
-    parts = part.graders.values() if isinstance(part, MultiPart) else [part]
-    return {one.model for one in parts if isinstance(one, RewardModelPart)}
 
 
 def item_of(example: Example) -> dict[str, Any]:
