@@ -78,6 +78,11 @@ def drawn(name: str, inches: tuple[float, float], draw: Callable[[Any], None]) -
     return inline(text.getvalue(), name)
 
 
+def _rounded(tag: re.Match[str]) -> str:
+    """A hundredth of a pixel is enough; texts between tags are numbers that people read."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
+
+
 def inline(svg: str, name: str) -> str:
     """matplotlib's file as an element of a page: no prologue, no size but the viewBox, no style sheet of its own (it
     would reach the whole page), its ids under `name`, the page's colours and font."""
@@ -87,7 +92,7 @@ def inline(svg: str, name: str) -> str:
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
     svg = re.sub(r" font-family: [^;\"]+;", "", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a pixel is enough
+    svg = re.sub(r"<[^>]*>", _rounded, svg)
     for stand_in, variable in _COLOURS.items():
         svg = svg.replace(stand_in, variable)
     return svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1).strip()

@@ -103,7 +103,8 @@ def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
     if size > 1:
         spread_P = np.ptp(np.nan_to_num(scores_R).reshape(-1, size), axis=1)
         told["equal_groups"] = float((spread_P == 0).mean())
-    for name in sorted({name for grade in graded.grades for name in grade.parts}):
+    parts = sorted({name for grade in graded.grades for name in grade.parts})
+    for name in parts if len(parts) > 1 else []:
         told[f"reward_{name}"] = float(np.mean([grade.parts[name] for grade in graded.grades if name in grade.parts]))
     watched = [grade.score for grade in graded.watched if grade.score is not None]
     return {**told, "watched": float(np.mean(watched))} if watched else told

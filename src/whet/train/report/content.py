@@ -91,7 +91,7 @@ def _quality(run: RunFolder) -> list[Tile | None]:
 
 
 MEANINGS = {
-    "reward": "of sampled answers to held-out prompts",
+    "reward": "of the likeliest answers to held-out prompts",
     "accuracy": "how often the chosen answer has the higher reward",
     "margin": "reward of the chosen answer less the rejected one's",
     "bits_per_byte": "the same measure for any tokenizer",

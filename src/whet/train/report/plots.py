@@ -23,13 +23,13 @@ MOST_METRICS = 6
 
 def plots_of(run: RunFolder) -> list[Plot]:
     """Loss, the recipe's metrics, learning rate, gradient norm and throughput: those that have a number to show."""
-    loss = _loss_plot(run)
+    main = _main_plot(run)
     others = [
         _curve_plot(run, "learning_rate", "Learning rate", scientific, smooth=False),
         _curve_plot(run, "grad_norm", "Gradient norm", "{:.3g}".format, smooth=True),
         _curve_plot(run, "tokens_per_second", "Tokens a second", "{:,.0f}".format, smooth=True),
     ]
-    return [plot for plot in (loss, *_metric_plots(run), *_objective_plots(run), *others) if plot]
+    return [plot for plot in (main, *_metric_plots(run), *_objective_plots(run), *others) if plot]
 
 
 USUAL = {
@@ -41,7 +41,9 @@ USUAL = {
 
 def _objective_plots(run: RunFolder) -> list[Plot | None]:
     """What the objective says of itself at each step: rewards, margins, divergence."""
-    names = list(dict.fromkeys(name for line in run.steps for name in line if name not in USUAL))
+    shown = USUAL | {main_figure(run)}
+    names = list(dict.fromkeys(name for line in run.steps for name in line if name not in shown))
+    names = [name for name in names if len({line.get(name) for line in run.steps}) > 1]  # one that stays says nothing
     return [_curve_plot(run, name, name.replace("_", " "), _short, smooth=True) for name in names]
 
 
@@ -83,9 +85,15 @@ def centred_mean(values_P: np.ndarray) -> np.ndarray:
     return means_P
 
 
-def _loss_plot(run: RunFolder) -> Plot | None:
-    steps_P, losses_P = curve(run.steps, "loss")
-    held_steps, held_losses = curve([{"step": e["step"], **e["evaluation"]} for e in run.evaluations], "loss")
+def main_figure(run: RunFolder) -> str:
+    """What the large plot is of: the reward where answers are drawn and graded, else the loss."""
+    return "reward" if any("reward" in line for line in run.steps) else "loss"
+
+
+def _main_plot(run: RunFolder) -> Plot | None:
+    name = main_figure(run)
+    steps_P, losses_P = curve(run.steps, name)
+    held_steps, held_losses = curve([{"step": e["step"], **e["evaluation"]} for e in run.evaluations], name)
     if not len(steps_P) and not len(held_steps):
         return None
     best = (run.summary or {}).get("best_step")
@@ -108,13 +116,13 @@ def _loss_plot(run: RunFolder) -> Plot | None:
     legend, alt = [], []
     if len(steps_P):
         legend += [("raw", "training, each step"), ("smooth", "training, smoothed")]
-        alt.append(f"Training loss {_from_to(steps_P, centred_mean(losses_P), figure)}.")
+        alt.append(f"Training {name} {_from_to(steps_P, centred_mean(losses_P), figure)}.")
     if len(held_steps):
         legend.append(("held-out", "held-out rows"))
-        alt.append(f"Held-out loss {_from_to(held_steps, held_losses, figure)}.")
+        alt.append(f"Held-out {name} {_from_to(held_steps, held_losses, figure)}.")
     sizes = {"wide": WIDE, "narrow": NARROW}
     drawings = [(name, _svg(f"loss-{name}", inches, draw, "{:g}".format)) for name, inches in sizes.items()]
-    return Plot("Loss", " ".join(alt), legend, drawings)
+    return Plot(name.capitalize(), " ".join(alt), legend, drawings)
 
 
 def _curve_plot(run: RunFolder, key: str, title: str, written: Callable[[float], str], *, smooth: bool) -> Plot | None:
@@ -128,7 +136,8 @@ def _curve_plot(run: RunFolder, key: str, title: str, written: Callable[[float],
         axes.plot(steps_P, values_P, color=RAW if smooth else TRAIN, linewidth=1 if smooth else 2, gid="raw")
         if smooth:
             axes.plot(steps_P, centred_mean(values_P), color=TRAIN, linewidth=2, gid="smooth")
-        axes.set_ylim(bottom=0)
+        if values_P.min() >= 0:
+            axes.set_ylim(bottom=0)
 
     alt = f"{title} {_from_to(steps_P, centred_mean(values_P) if smooth else values_P, written)}."
     return Plot(title, alt, [], [("", _svg(key.replace("_", "-"), NARROW, draw, written))])
