@@ -24,6 +24,10 @@ from whet.train.rollout import Asker, Graded, Scores, divergences, learnable
 from whet.train.schedule import Schedule
 from whet.train.trouble import look
 
+Sample = dict[str, Any]
+SHOWN = 4
+"""Held-out prompts whose answers are kept at each evaluation."""
+
 ADAPT = 0.1
 """How fast beta follows the divergence: K_beta of Ziegler et al. 2019, arXiv 1909.08593, section 2.2."""
 
@@ -110,10 +114,13 @@ def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
     return {**told, "watched": float(np.mean(watched))} if watched else told
 
 
-def held_out(asker: Asker, prompts: Sequence[Row]) -> dict[str, float]:
+def held_out(asker: Asker, prompts: Sequence[Row], keep: Callable[[list[Sample]], None]) -> dict[str, float]:
     """The likeliest answers to held-out prompts: their mean reward, and the other signs. "loss" is the reward's
-    negative, so that the lowest is the best."""
-    told = signs(asker.ask(prompts, seed=0, greedy=True), asker.part.model_copy(update={"num_generations": 1}))
+    negative, so that the lowest is the best. `keep` gets the first few of them."""
+    graded = asker.ask(prompts, seed=0, greedy=True)
+    shown = zip(graded.items[:SHOWN], graded.answers, graded.grades, strict=False)
+    keep([{"prompt": item["prompt"], "answer": answer.text, "score": grade.score} for item, answer, grade in shown])
+    told = signs(graded, asker.part.model_copy(update={"num_generations": 1}))
     told = {name: value for name, value in told.items() if name not in ("equal_groups", "reward_deviation")}
     return {"loss": -told["reward"], **told}
 

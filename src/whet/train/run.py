@@ -148,6 +148,7 @@ class _Work:
     accelerator: Accelerator
     parameters: int  # of the model before the method was put on
     evaluator: Evaluator | None
+    when: When = "before"
 
     def train(self, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Measure, train from `tensors` on (a checkpoint's, or none), measure again. Returns what summary.json says."""
@@ -166,7 +167,9 @@ class _Work:
         if tensors:
             self.engine.load_state(tensors)
         self.progress.start(schedule.total_steps, self.position.step)
+        self.when = "during"
         stopped = learn(schedule, *self._evaluating(schedule, measure))
+        self.when = "after"
         best = self._take_best()
         after = measure() if measure else None
         self._evaluate("after", at=best)
@@ -216,7 +219,25 @@ class _Work:
             to = (self.position, self.folder, tell, self.progress.note, measure)
             return online(self.engine, asker, prepared.train, reference, schedule, *to)
 
-        return learn, (lambda: held_out_rewards(asker, prepared.validation)) if prepared.validation else None
+        if not prepared.validation:
+            return learn, None
+        return learn, lambda: held_out_rewards(asker, prepared.validation, self._keep)
+
+    def _keep(self, samples: list[dict[str, Any]]) -> None:
+        """Answers along the way, a line each in samples.jsonl. Afterwards the weights may be those of an earlier step,
+        whose answers are there."""
+        if self.when == "after":
+            return
+        step = 0 if self.when == "before" else self.position.step
+        lines = [json.dumps({"step": step, **sample}, ensure_ascii=False) for sample in samples]
+        self._add("samples.jsonl", "".join(line + "\n" for line in lines))
+
+    def _add(self, name: str, text: str) -> None:
+        try:
+            with (self.folder / name).open("a", encoding="utf-8", errors="replace") as file:
+                file.write(text)
+        except OSError as error:
+            raise not_written(self.folder, error) from error
 
     def _evaluating(self, schedule: Schedule, measure: Measure | None) -> tuple[Tell, Measure | None]:
         """`tell` and `measure` of the loop, which also evaluate where the recipe says so. The last step is left to the
@@ -264,11 +285,7 @@ class _Work:
 
     def tell(self, event: dict[str, Any]) -> None:
         """To metrics.jsonl, the trackers and the screen."""
-        try:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
-        except OSError as error:
-            raise not_written(self.folder, error) from error
+        self._add("metrics.jsonl", json.dumps(event) + "\n")
         log_event(self.accelerator, event)
         shown = {"evaluation": self.progress.evaluation, "metrics": self.progress.metrics}
         next((show for key, show in shown.items() if key in event), self.progress.step)(event)

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 
 from whet.look import css, write_whole
-from whet.train.report.content import evaluated, headline, ledger, notices, samples, subtitle, tiles
+from whet.train.report.content import along_the_way, evaluated, headline, ledger, notices, samples, subtitle, tiles
 from whet.train.report.plots import plots_of
 from whet.train.runs import read_run
 
@@ -35,6 +35,7 @@ def write_report(folder: Path) -> Path:
         tiles=tiles(run),
         plots=plots_of(run),
         samples=samples(run),
+        looks=along_the_way(run),
         evaluated=evaluated(run),
         ledger=ledger(run.preflight),
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8", errors="replace"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,31 @@ def _cost(run: RunFolder) -> list[Tile | None]:
         if trained and parameters
         else None,
         shared,
+    ]
+
+
+MOST_LOOKS = 6
+
+
+def along_the_way(run: RunFolder) -> tuple[list[int], list[dict[str, Any]]]:
+    """(steps, prompts with an answer and its score at each of them), from samples.jsonl; of many steps a few."""
+    found: dict[str, dict[int, dict[str, str]]] = {}
+    try:
+        text = (run.path / "samples.jsonl").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return [], []
+    for line in text.splitlines():
+        try:
+            one = json.loads(line)
+            answers = found.setdefault(str(one["prompt"]), {})
+            answers[int(one["step"])] = {"text": str(one["answer"]), "score": figure(one["score"])}
+        except (ValueError, KeyError, TypeError):
+            continue  # half a line of a run that was killed
+    steps = sorted({step for answers in found.values() for step in answers})
+    if len(steps) > MOST_LOOKS:
+        steps = [steps[round(at * (len(steps) - 1) / (MOST_LOOKS - 1))] for at in range(MOST_LOOKS)]
+    return steps, [
+        {"prompt": prompt, "answers": [answers.get(step) for step in steps]} for prompt, answers in found.items()
     ]
 
 
