@@ -16,6 +16,7 @@ import torch
 
 from whet.errors import ModelError
 from whet.models.language_model import LanguageModel, by_row
+from whet.models.load import is_classifier
 from whet.models.probe import probe
 from whet.models.saved import open_run
 from whet.rows import Message, Row, read_at_end
@@ -43,7 +44,7 @@ class RewardModel:
         ]
         rows = [self._row(rendered[-1]) for rendered in self.renderer.conversations(talks)]
         found = [math.nan] * len(rows)
-        fit = [index for index, row in enumerate(rows) if 1 < len(row) <= self.longest]
+        fit = [index for index, row in enumerate(rows) if 1 < len(row) <= self.longest + 1]  # what would follow is not read
         packs = pack_rows([rows[index] for index in fit], PACK_TOKENS, self.model.shares, not self.model.shares)
         for pack in packs:
             with torch.no_grad(), self.model.running():
@@ -67,8 +68,7 @@ def _asked(prompt: str | list[Message]) -> list[Message]:
 def open_reward_model(folder: Path | str, device: str | torch.device = "cpu") -> RewardModel:
     """Raises RunError for a run of another objective, ModelError for a folder that is no reward model."""
     loaded = open_run(folder, device=device, rewards=True)
-    made = str(loaded.model.config.architectures)
-    if not (Path(folder).expanduser() / "recipe.yaml").is_file() and "SequenceClassification" not in made:
+    if not (Path(folder).expanduser() / "recipe.yaml").is_file() and not is_classifier(loaded.model.config):
         raise ModelError(
             "no reward model: it has no head that gives one number",
             where=str(folder),
