@@ -20,7 +20,7 @@ from whet.recipe import PolicyPart, PPOPart
 from whet.rows import Row
 from whet.train.engine import Engine, Step
 from whet.train.offline import Position, check_number, end_step, signals, step_event
-from whet.train.rollout import Asker, Graded, Scores, divergences, learnable
+from whet.train.rollout import Asker, Graded, Scores, check_graded, divergences, learnable
 from whet.train.schedule import Schedule
 from whet.train.trouble import look
 
@@ -75,7 +75,7 @@ def learn(engine: Engine, part: Any, rows: Sequence[Row], rate: float, step: int
     order = np.random.default_rng([engine.part.seed, step])
     seen: list[Step] = []
     for _ in range(part.num_iterations):
-        for places in np.array_split(order.permutation(len(rows)), part.minibatches):
+        for places in np.array_split(order.permutation(len(rows)), min(part.minibatches, len(rows))):
             chosen = [rows[place] for place in places]
             seen.append(engine.forward_backward(chosen))
             check_number(seen[-1].loss, "loss", step, chosen)
@@ -88,21 +88,21 @@ def learn(engine: Engine, part: Any, rows: Sequence[Row], rate: float, step: int
 
 
 def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
-    """What a step's answers were like: rewards, by grader too; lengths in tokens; shares of answers that were cut, of
+    """What a step's answers, of which some have a grade, were like: rewards, by grader too; lengths in tokens; shares of answers that were cut, of
     answers without a grade, and of prompts whose answers are all worth the same."""
     scores_R, size = graded.scores, part.num_generations
     known = scores_R[~np.isnan(scores_R)]
     told = {
-        "reward": float(known.mean()) if len(known) else 0.0,
-        "reward_deviation": float(known.std()) if len(known) else 0.0,
+        "reward": float(known.mean()),
+        "reward_deviation": float(known.std()),
         "length": float(np.mean([len(answer.ids) for answer in graded.answers])),
         "cut": float(np.mean([not answer.stopped for answer in graded.answers])),
         "ungraded": float(np.isnan(scores_R).mean()),
         "equal_groups": 0.0,
     }
     if size > 1:
-        spread_P = np.ptp(np.nan_to_num(scores_R).reshape(-1, size), axis=1)
-        told["equal_groups"] = float((spread_P == 0).mean())
+        groups = [group[~np.isnan(group)] for group in scores_R.reshape(-1, size)]
+        told["equal_groups"] = float(np.mean([len(np.unique(group)) < 2 for group in groups]))
     for name in sorted({name for grade in graded.grades for name in grade.parts}):
         told[f"reward_{name}"] = float(np.mean([grade.parts[name] for grade in graded.grades if name in grade.parts]))
     watched = [grade.score for grade in graded.watched if grade.score is not None]
@@ -111,8 +111,10 @@ def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
 
 def held_out(asker: Asker, prompts: Sequence[Row]) -> dict[str, float]:
     """The likeliest answers to held-out prompts: their mean reward, and the other signs. "loss" is the reward's
-    negative, so that the lowest is the best."""
-    told = signs(asker.ask(prompts, seed=0, greedy=True), asker.part.model_copy(update={"num_generations": 1}))
+    negative, so that the lowest is the best. Raises TrainingError where none can be graded."""
+    graded = asker.ask(prompts, seed=0, greedy=True)
+    check_graded(graded)
+    told = signs(graded, asker.part.model_copy(update={"num_generations": 1}))
     told = {name: value for name, value in told.items() if name not in ("equal_groups", "reward_deviation")}
     return {"loss": -told["reward"], **told}
 
