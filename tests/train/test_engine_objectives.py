@@ -57,7 +57,8 @@ def rows_for(kind: str, seed: int = 0) -> list[Row]:
                 continue
             names = {"kto": ["reference"], "dpo": ["reference"], "ipo": ["reference"], "grpo": ["sampled", "reference"]}
             names["ppo"] = ["sampled", "value", "return"]
-            some = {name: draw.normal(-7 if kind == "kto" else -4, 1, row.target_count).astype(np.float32) for name in names.get(kind, [])}
+            mean = -7 if kind == "kto" else -4  # so that kto's z is above 0
+            some = {name: draw.normal(mean, 1, row.target_count).astype(np.float32) for name in names.get(kind, [])}
             if kind in ("grpo", "ppo"):
                 some["advantage"] = draw.normal(0, 1, row.target_count).astype(np.float32)
             made.append(given(row, **some))

@@ -75,7 +75,7 @@ def test_the_reward_rises(objective_recipe: Callable[..., Recipe], kind: str) ->
 
 
 NO_CATS = {
-    "raises": "if 'cat' in columns['animal']:\n        raise ValueError('no cats')\n    return [len(t) for t in completions]",
+    "raises": "assert 'cat' not in columns['animal']\n    return [len(text) for text in completions]",
     "NaN": "return [float('nan') if a == 'cat' else len(t) for a, t in zip(columns['animal'], completions)]",
     "None": "return [None if a == 'cat' else len(t) for a, t in zip(columns['animal'], completions)]",
 }
@@ -135,7 +135,7 @@ def test_answers_that_cannot_be_divided_among_prompts_are_refused(
         ({"kind": "grpo", "num_generations": 1}, "num_generations must be 2 or more"),
         ({"kind": "rloo", "num_generations": 1}, "num_generations must be 2 or more"),
         ({"kind": "ppo", "kl_target": 1.0, "beta": 0.0}, "must begin above 0"),
-        ({"kind": "grpo", "grader": {"type": "string_check", "operation": "eq", "reference": "{{item.anser}}"}}, "anser"),
+        ({"kind": "grpo", "grader": {"type": "number", "reference": "{{item.anser}}"}}, "no row has a column 'anser'"),
     ],
     ids=["grpo", "rloo", "ppo", "grader"],
 )  # fmt: skip
@@ -287,15 +287,14 @@ def test_a_reward_that_falls_below_its_start_stops() -> None:
     rewards = [0.5, 0.9, 0.9, *[0.0] * 12]
     stops, _ = looked([{"reward": reward} for reward in rewards])
     smooth, best = 0.5, 0.5  # a moving average, 0.8 of what was
-    below = 0
-    for place, reward in enumerate(rewards):
+    below: list[bool] = []
+    for reward in rewards:
         smooth = 0.8 * smooth + 0.2 * reward
         best = max(best, smooth)
-        below = below + 1 if smooth < 0.5 else 0
-        if below == 3:
-            break
-    assert [bool(stop) for stop in stops[: place + 1]] == [False] * place + [True]
-    assert f"{best:.3g} at best" in str(stops[place])
+        below.append(smooth < 0.5)
+    third = next(place for place in range(len(below)) if below[place - 2 : place + 1] == [True] * 3)
+    assert [bool(stop) for stop in stops[: third + 1]] == [False] * third + [True]
+    assert f"{best:.3g} at best" in str(stops[third])
     assert looked([{"reward": 0.5 - 0.01 * step} for step in range(9)])[0] == [None] * 9, "it never was above it"
 
 

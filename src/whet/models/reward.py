@@ -44,7 +44,8 @@ class RewardModel:
         ]
         rows = [self._row(rendered[-1]) for rendered in self.renderer.conversations(talks)]
         found = [math.nan] * len(rows)
-        fit = [index for index, row in enumerate(rows) if 1 < len(row) <= self.longest + 1]  # what would follow is not read
+        # What would follow a row is no input.
+        fit = [index for index, row in enumerate(rows) if 1 < len(row) <= self.longest + 1]
         packs = pack_rows([rows[index] for index in fit], PACK_TOKENS, self.model.shares, not self.model.shares)
         for pack in packs:
             with torch.no_grad(), self.model.running():

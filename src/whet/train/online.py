@@ -88,8 +88,8 @@ def learn(engine: Engine, part: Any, rows: Sequence[Row], rate: float, step: int
 
 
 def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
-    """What a step's answers, of which some have a grade, were like: rewards, by grader too; lengths in tokens; shares of answers that were cut, of
-    answers without a grade, and of prompts whose answers are all worth the same."""
+    """What a step's answers, of which some have a grade, were like: rewards, by grader too; lengths in tokens; shares
+    of answers that were cut, of answers without a grade, and of prompts whose answers are all worth the same."""
     scores_R, size = graded.scores, part.num_generations
     known = scores_R[~np.isnan(scores_R)]
     told = {

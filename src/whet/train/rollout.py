@@ -131,8 +131,9 @@ def learnable(graded: Graded, engine: Engine, reference: Scores | None, part: Po
 def check_graded(graded: Graded) -> None:
     """Raises TrainingError where no answer has a grade."""
     if np.isnan(graded.scores).all():
+        why = graded.faults[0] if graded.faults else "no score"
         raise TrainingError(
-            f"none of {len(graded.grades)} answers could be graded: {graded.faults[0] if graded.faults else 'no score'}",
+            f"none of {len(graded.grades)} answers could be graded: {why}",
             do="look at the grader with `whet grade`; the last checkpoint is as it was",
         )
 
@@ -158,8 +159,8 @@ def _compared(rewards_K: np.ndarray, part: PolicyPart) -> np.ndarray:
     if len(rewards_K) < 2:
         return np.zeros(len(rewards_K))
     if isinstance(part, GRPOPart):
-        return advantages.of_group(rewards_K[None], part.scale_rewards)[0]
-    return advantages.leave_one_out(rewards_K[None])[0]
+        return advantages.of_group(rewards_K[None], part.scale_rewards).ravel()
+    return advantages.leave_one_out(rewards_K[None]).ravel()
 
 
 def _by_values(rows: list[Row], scores_R: np.ndarray, engine: Engine, part: PPOPart, beta: float) -> list[Row]:
@@ -191,4 +192,3 @@ def _by_values(rows: list[Row], scores_R: np.ndarray, engine: Engine, part: PPOP
 def divergences(rows: Sequence[Row]) -> np.ndarray:
     """[R]: log p - log p_ref of each answer as it was drawn, in nats."""
     return np.array([float((row.given["sampled"] - row.given["reference"]).sum()) for row in rows])
-
