@@ -15,6 +15,8 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from whet import api
+from whet.errors import RecipeError
 from whet.recipe import Recipe
 from whet.rows import Row, with_companions
 from whet.train import reference
@@ -230,3 +232,37 @@ def test_preferences_are_learnt(objective_recipe: Callable[..., Recipe], kind: s
     assert ("perplexity" in after) == (kind != "reward")
     if kind in ("dpo", "ipo"):
         assert before["margin"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "fault"),
+    [
+        ("dpo", None, "evaluate.data: the rows that dpo holds out have no answers"),
+        ("grpo", None, "evaluate.data: the rows that grpo holds out have no answers"),
+        ("reward", "rows.jsonl", "evaluate: a reward model gives no answers"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(
+    objective_recipe: Callable[..., Recipe], tmp_path: Path, kind: str, data: str | None, fault: str
+) -> None:
+    wanted = {"metrics": ["exact_match"], "data": data}
+    with pytest.raises(RecipeError, match=fault):
+        api.run(objective_recipe(kind, evaluate=wanted), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_is_evaluated_on_rows_with_answers(objective_recipe: Callable[..., Recipe], rows: Path) -> None:
+    wanted = {"metrics": ["exact_match", "perplexity"], "data": f"{rows}#4", "max_new_tokens": 3}
+    for kind in ("dpo", "ppo"):
+        done = api.run(objective_recipe(kind, kind, evaluate=wanted, train={"max_steps": 1}), quiet=True)
+        assert done.summary["evaluation"]["rows"] == 4
+        assert done.summary["evaluation"]["after"]["perplexity"]["value"] > 1
+
+
+@pytest.mark.parametrize("method", ["prompt", "prefix", "p_tuning"])
+def test_a_reward_model_of_virtual_tokens_is_refused(
+    objective_recipe: Callable[..., Recipe], tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(RecipeError, match=f"method.kind: method {method} .*no head for rewards"):
+        run(objective_recipe("reward", method={"kind": method, "num_virtual_tokens": 4}), quiet=True)
+    assert not (tmp_path / "run").exists()

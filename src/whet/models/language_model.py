@@ -88,6 +88,11 @@ class LanguageModel(nn.Module):
         logps_N = logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
         return (logps_N, self._values(own(out.hidden_states[-1]))) if wanted else logps_N
 
+    def logps(self, pack: Pack) -> torch.Tensor:
+        """`forward` without the values of a value head."""
+        found = self(pack)
+        return found[0] if isinstance(found, tuple) else found
+
     def _read(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if self.rewards:
             return rewards_of(self._inner[0], hidden_ND)

@@ -112,6 +112,12 @@ def start(
             "answers are drawn by one process", where="objective.kind", do="start whet once, without ranks"
         )
     rewards = OBJECTIVES[recipe.objective.kind].reads == "rewards"
+    if rewards and hasattr(recipe.method, "num_virtual_tokens"):
+        raise RecipeError(
+            f"method {recipe.method.kind} puts tokens before the text, and trains no head for rewards",
+            where="method.kind",
+            do="take method=lora or method=full",
+        )
     if loaded is None or rewards:
         set_seed(seed)
         loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device, rewards)
