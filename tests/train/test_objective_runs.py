@@ -107,9 +107,12 @@ def base_scores(recipe: Recipe, rows: list[Row]) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize(
-    "method", ["lora", "full", {"kind": "lora", "init_lora_weights": "pissa", "r": 4}], ids=["lora", "full", "pissa"]
-)
+PISSA = {"kind": "lora", "init_lora_weights": "pissa", "r": 4}
+VIRTUAL = {"kind": "prompt", "num_virtual_tokens": 4}
+"""Virtual tokens change the answers from the start, so the base is another model than the one that begins."""
+
+
+@pytest.mark.parametrize("method", ["lora", "full", PISSA, VIRTUAL], ids=["lora", "full", "pissa", "prompt"])
 @pytest.mark.parametrize("kind", ["dpo", "kto"])
 def test_the_reference_is_the_base_and_is_read_again(
     objective_recipe: Callable[..., Recipe], kind: str, method: Any
@@ -120,7 +123,7 @@ def test_the_reference_is_the_base_and_is_read_again(
     flat, _ = with_companions(made)
     assert len(flat) == 2 * len(rows)
     for row, expected in zip(flat, base_scores(recipe, flat), strict=True):
-        np.testing.assert_allclose(row.given["reference"], expected, atol=1e-3 if method == "pissa" else 1e-4)
+        np.testing.assert_allclose(row.given["reference"], expected, atol=1e-3 if method == PISSA else 1e-4)
     (kept,) = reference.folder().glob("*")
     assert str(kept).startswith(os.environ["XDG_CACHE_HOME"])
     np.testing.assert_array_equal(
@@ -191,9 +194,9 @@ def test_where_nothing_can_be_kept_the_reference_is_computed(
         assert all("reference" in row.given for row in with_companions(made)[0])
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "full", VIRTUAL], ids=["lora", "full", "prompt"])
 def test_the_frozen_reference_stays_while_the_model_learns(
-    objective_recipe: Callable[..., Recipe], method: str
+    objective_recipe: Callable[..., Recipe], method: Any
 ) -> None:
     recipe = objective_recipe("grpo", method=method, objective={"beta": 0.1})
     engine, prompts, _ = started(recipe)
@@ -266,3 +269,12 @@ def test_a_reward_model_of_virtual_tokens_is_refused(
     with pytest.raises(RecipeError, match=f"method.kind: method {method} .*no head for rewards"):
         run(objective_recipe("reward", method={"kind": method, "num_virtual_tokens": 4}), quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_adalora_is_told_of_every_update_of_a_step(objective_recipe: Callable[..., Recipe]) -> None:
+    """Else its budget would end with the first few steps: 4 steps, 3 times in 2 parts."""
+    part = {"num_iterations": 3, "minibatches": 2}
+    engine, _, _ = started(objective_recipe("ppo", method="adalora", objective=part))
+    assert engine.language_model.model.peft_config["default"].total_step == 24
+    engine, _, _ = started(objective_recipe("dpo", method="adalora"))
+    assert engine.language_model.model.peft_config["default"].total_step == 4

@@ -74,6 +74,18 @@ def test_the_reward_rises(objective_recipe: Callable[..., Recipe], kind: str) ->
     assert held_out["loss"] == -held_out["reward"]
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_at_any_temperature_the_first_update_sees_what_was_sampled(
+    objective_recipe: Callable[..., Recipe], method: str
+) -> None:
+    """Sampler, trainer and reference are all at 0.6: at the start nothing has drifted, and nothing diverges."""
+    part = {"temperature": 0.6, "beta": 0.1, "num_iterations": 2}
+    told = steps(run(objective_recipe("grpo", method=method, objective=part), quiet=True).folder)
+    assert all(event["mismatch"] < 1e-4 for event in told)
+    assert [told[0]["kl"], told[0]["kl_answer"]] == pytest.approx([0.0, 0.0], abs=1e-4)
+    assert told[-1]["kl"] > 1e-4
+
+
 NO_CATS = {
     "raises": "assert 'cat' not in columns['animal']\n    return [len(text) for text in completions]",
     "NaN": "return [float('nan') if a == 'cat' else len(t) for a, t in zip(columns['animal'], completions)]",

@@ -126,7 +126,7 @@ def start(
     fingerprint = model_fingerprint(loaded.model)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     new = tuple(tokenizer.convert_tokens_to_ids(recipe.model.new_tokens))
-    given = Given(tokenizer, Schedule.of(recipe, len(rows.prepared.train)).total_steps, new)
+    given = Given(tokenizer, _updates(recipe, len(rows.prepared.train)), new)
     adapted = method.apply(loaded.model, recipe.method, given)
     probed = probe(adapted, len(tokenizer))
     if recipe.train.gradient_checkpointing:
@@ -143,6 +143,12 @@ def start(
     engine = Engine(language_model, recipe.objective, recipe.train, accelerator, compute, warn, recipe.method)
     padded = [f"padded batches: {probed.reason}"] if probed.reason else []
     return Started(engine, fingerprint, parameters, [*loaded.notes, *padded])
+
+
+def _updates(recipe: Recipe, rows: int) -> int:
+    """Of the optimiser: where answers are drawn, a step has several."""
+    steps, part = Schedule.of(recipe, rows).total_steps, recipe.objective
+    return steps * part.num_iterations * part.minibatches if isinstance(part, PolicyPart) else steps
 
 
 def _check_ids(loaded: Loaded, prepared: Prepared) -> None:
