@@ -76,22 +76,33 @@ class LanguageModel(nn.Module):
         if self.path == "trie":
             return self._read(self._hidden_of_trie(pack)[pack.target_at_N], pack)
         ids_RL, attention_mask_RL, flat_T = rectangle(pack)
-        if self.path == "padded" or self.rewards or self.value_head is not None:
+        if self.path == "padded" or self.rewards:
             hidden_RLD = self._hidden_of_rectangle(ids_RL, attention_mask_RL)
             return self._read(hidden_RLD.flatten(0, 1)[flat_T][pack.target_at_N], pack)
-        model = self.model if virtual_tokens(self.model) else self._inner[0]
-        logits_RLV = model(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).logits
-        logits_NV = logits_RLV[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()
-        return logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+        model, wanted = self.model if virtual_tokens(self.model) else self._inner[0], self.value_head is not None
+        out = model(
+            input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False, output_hidden_states=wanted or None
+        )
+        own = lambda x_RLD: x_RLD[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()  # noqa: E731
+        logits_NV = own(out.logits) / self.scaling.temperature  # of scale and cap the model has seen to
+        logps_N = logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+        return (logps_N, self._values(own(out.hidden_states[-1]))) if wanted else logps_N
+
+    def logps(self, pack: Pack) -> torch.Tensor:
+        """`forward` without the values of a value head."""
+        found = self(pack)
+        return found[0] if isinstance(found, tuple) else found
 
     def _read(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if self.rewards:
             return rewards_of(self._inner[0], hidden_ND)
         logps_N = head_logps(self._inner[2], hidden_ND, pack.target_ids_N, self.scaling)
-        if self.value_head is None:
-            return logps_N
+        return logps_N if self.value_head is None else (logps_N, self._values(hidden_ND))
+
+    def _values(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        assert self.value_head is not None, "asked for where there is one"
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            return logps_N, self.value_head(hidden_ND.float())[:, 0]
+            return self.value_head(hidden_ND.float())[:, 0]  # type: ignore[no-any-return]
 
     def _hidden_of_trie(self, pack: Pack) -> torch.Tensor:
         """[T, D]; virtual tokens are the ancestor of every row."""

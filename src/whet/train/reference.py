@@ -10,7 +10,7 @@ import copy
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,5 +110,6 @@ def _keep(path: Path, found: Sequence[np.ndarray]) -> None:
         known = sorted(path.parent.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)
         for old in known[:-KEPT]:
             old.unlink(missing_ok=True)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError):
+        with suppress(OSError):
+            temporary.unlink()
