@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from whet.recipe.faults import parts_in
+from whet.recipe.graders import GRADERS
 from whet.recipe.tree import Recipe
 
 
@@ -24,10 +25,10 @@ class Setting:
 
 
 def settings(part: type[BaseModel] = Recipe, prefix: str = "") -> list[Setting]:
-    """Every key that a recipe may have, depth first."""
+    """Every key that a recipe may have, depth first. A grader is one key: docs/graders.md has its kinds."""
     found = []
     for name, described in part.model_fields.items():
-        below = parts_in(described.annotation)
+        below = [inner for inner in parts_in(described.annotation) if inner not in GRADERS.values()]
         for inner in below:
             found.extend(settings(inner, f"{prefix}{name}."))
         if not below:
@@ -43,6 +44,8 @@ def settings(part: type[BaseModel] = Recipe, prefix: str = "") -> list[Setting]:
 
 def _kind_of(annotation: Any) -> str:
     """A type as a reader of YAML would say it."""
+    if annotation in GRADERS.values():
+        return "grader"
     if get_origin(annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
