@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from whet.models.attention import NAME, Trie, attention_of, kernel_for
-from whet.models.head import Scaling, head_logps
+from whet.models.head import Scaling, head_logits, head_logps
 from whet.models.virtual import embeddings, is_prefix, keys_and_values, under_root, virtual_tokens
 from whet.tokens.pack import Pack
 
@@ -73,16 +73,32 @@ class LanguageModel(nn.Module):
     def forward(self, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """log p(target | its row so far) [N] float32; with a value head the values [N] too; of a reward model the
         rewards [N] where each target would be predicted. The model must run under `running()`."""
+        if self.path == "logits" and not self.rewards and self.value_head is None:
+            logps_NV = self._own_logits(pack).log_softmax(1)
+            return logps_NV.gather(1, pack.target_ids_N[:, None])[:, 0]
+        return self._read(self._hidden(pack), pack)
+
+    def logits(self, pack: Pack, targets: int = 128) -> Iterator[torch.Tensor]:
+        """All logits [n, V] float32 that the pack's targets are predicted from, so many targets at a time, in order."""
+        if self.path == "logits":
+            yield from self._own_logits(pack).split(targets)
+        else:
+            for hidden_nD in self._hidden(pack).split(targets):
+                yield head_logits(self._inner[2], hidden_nD, self.scaling)
+
+    def _hidden(self, pack: Pack) -> torch.Tensor:
+        """[N, D], what each target is predicted from."""
         if self.path == "trie":
-            return self._read(self._hidden_of_trie(pack)[pack.target_at_N], pack)
+            return self._hidden_of_trie(pack)[pack.target_at_N]
         ids_RL, attention_mask_RL, flat_T = rectangle(pack)
-        if self.path == "padded" or self.rewards or self.value_head is not None:
-            hidden_RLD = self._hidden_of_rectangle(ids_RL, attention_mask_RL)
-            return self._read(hidden_RLD.flatten(0, 1)[flat_T][pack.target_at_N], pack)
+        return self._hidden_of_rectangle(ids_RL, attention_mask_RL).flatten(0, 1)[flat_T][pack.target_at_N]
+
+    def _own_logits(self, pack: Pack) -> torch.Tensor:
+        """[N, V] by the model's own head."""
+        ids_RL, attention_mask_RL, flat_T = rectangle(pack)
         model = self.model if virtual_tokens(self.model) else self._inner[0]
         logits_RLV = model(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).logits
-        logits_NV = logits_RLV[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()
-        return logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+        return logits_RLV[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()
 
     def _read(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if self.rewards:
