@@ -19,7 +19,8 @@ BATCH = 32
 def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
     """[texts, width] float32, each row of Euclidean length one; an empty text is the vector of the end token."""
     ids = [tokenizer(text, verbose=False)["input_ids"][:LONGEST] or [tokenizer.eos_token_id or 0] for text in texts]
-    return embed_ids(model, ids)
+    found: np.ndarray = embed_ids(model, ids)
+    return found
 
 
 @torch.no_grad()

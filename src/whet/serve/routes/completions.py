@@ -100,7 +100,7 @@ class _Made:
         return self.envelope.filled(choices, usage=usage(self._prompt_tokens, generated))
 
     async def chunks(self) -> AsyncIterator[str]:
-        more = {"usage": None} if self.body.include_usage else {}
+        more: dict[str, Any] = {"usage": None} if self.body.include_usage else {}
         begun = self._beginnings()
         offsets, generated = [len(one.text) for one in begun], [0] * len(begun)
         try:

@@ -31,12 +31,11 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
 
 async def _made(served: Served, ids: Sequence[list[int]], body: EmbeddingRequest) -> dict[str, Any]:
     vectors = await do(served, lambda turn: embed_ids(turn.side.model, ids))
-    shown = _as_base64 if body.encoding_format == "base64" else np.ndarray.tolist
     total = sum(map(len, ids))
     return {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": number, "embedding": shown(vector)}
+            {"object": "embedding", "index": number, "embedding": _shown(vector, body.encoding_format)}
             for number, vector in enumerate(vectors)
         ],
         "model": served.name,
@@ -55,6 +54,8 @@ def _check(served: Served, ids: Sequence[list[int]]) -> None:
             )  # fmt: skip
 
 
-def _as_base64(vector: np.ndarray) -> str:
-    """Little-endian float32, as the client reads it."""
+def _shown(vector: np.ndarray, form: str) -> list[float] | str:
+    """Numbers, or little-endian float32 in base64, as the client reads it."""
+    if form == "float":
+        return vector.tolist()  # type: ignore[no-any-return]
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
