@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+import torch
 import uvicorn
 
 from whet.listen import address, bound
@@ -27,7 +28,7 @@ POSITIONS = 2048
 
 class Server:
     def __init__(self, sources: dict[str, str], key: str | None = None, **settings: Any):
-        self.shelf = open_shelf(sources, **settings)
+        self.shelf = open_shelf(sources, dtype=torch.float32, **settings)
         listening = bound("127.0.0.1", 0)
         self.url = address("127.0.0.1", listening)
         app = make_app(self.shelf, Key(key) if key else None)
@@ -69,7 +70,6 @@ def base_folder(tmp_path_factory: Any, tiny_model: Callable[..., Any], tiny_toke
 @pytest.fixture(scope="session")
 def runs(base_folder: Path, tiny_tokenizer: Callable[[], Any]) -> dict[str, str]:
     """Two LoRA runs on the base, by name."""
-    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -125,7 +125,7 @@ class Alone:
     """A model opened by itself, as `whet generate` opens it: what the server's answers are compared with."""
 
     def __init__(self, source: str):
-        self.loaded = open_run(source)
+        self.loaded = open_run(source, dtype=torch.float32)
         self.model, self.tokenizer = self.loaded.model.eval(), self.loaded.tokenizer
         self.renderer = Renderer(self.tokenizer)
 

@@ -15,6 +15,7 @@ from whet.models import decode
 from whet.rows import Row
 
 NAMES = ["tiny", "law", "med", "falcon"]
+SPECIAL = ["<s>", "</s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 GREEDY = {"temperature": 0, "max_tokens": 24}
 
 
@@ -69,7 +70,8 @@ def test_logprobs_are_those_of_training(server: Any, alone: Any, name: str) -> N
     content = found.logprobs.content
     assert len(content) == len(answer.ids) - answer.stopped
     np.testing.assert_allclose([one.logprob for one in content], expected[: len(content)], atol=1e-4)
-    assert b"".join(bytes(one.bytes) for one in content).decode(errors="replace") == found.message.content
+    spelled = [bytes(one.bytes) for one in content if one.token not in SPECIAL]  # those have no text in an answer
+    assert b"".join(spelled).decode(errors="replace") == found.message.content
     for one in content:
         assert len(one.top_logprobs) == 3
         assert one.top_logprobs[0].logprob == one.logprob, "greedy: the likeliest was chosen"
@@ -182,7 +184,8 @@ def test_a_client_that_leaves_stops_its_answer(server: Any, alone: Any) -> None:
         before = generated(server, name)
         never = {str(id): -100 for id in alone[name].renderer.stop_ids}
         stream = chat(server, name, "home", stream=True, max_tokens=1900, logit_bias=never)
-        next(iter(stream))
+        for _ in range(5):
+            next(stream)
         stream.close()
         server.until(lambda server: server.flight == 0)
         server.until(lambda server, name=name, before=before: generated(server, name) > before)

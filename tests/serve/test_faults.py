@@ -129,8 +129,8 @@ def test_a_body_of_a_gigabyte_is_refused_unread(server: Any) -> None:
 def test_a_key_is_asked_for(serve: Any) -> None:
     server = serve(key="secret-key")
     assert chat(server).choices
-    for key in ("secret-kez", "", "secret-key\u00e9"):
-        headers = {"authorization": f"Bearer {key}".encode()}
+    for given in ("Bearer secret-kez", "Bearer", "secret-key", "Basic secret-key", "Bearer secret-key\u00e9"):
+        headers = {"authorization": given.encode()}
         answer = httpx.get(f"{server.url}/v1/models", headers=headers)
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "invalid_api_key"

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class Dtype(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 def serve(
@@ -22,6 +29,9 @@ def serve(
         typer.Option(envvar="WHET_API_KEY", help="What clients must send. Better in the environment than here."),
     ] = None,
     at_once: Annotated[int, typer.Option(min=1, help="Answers of one model that are written at once, at most.")] = 64,
+    dtype: Annotated[Dtype, typer.Option(help="Of frozen weights. auto: as recipes and the machine have it.")] = (
+        Dtype.auto
+    ),
     queue: Annotated[int, typer.Option(min=1, help="Answers that may wait; more are asked to try again (429).")] = 1024,
 ) -> None:
     """Serve runs and models: chat, completions and embeddings by OpenAI's API."""
@@ -50,5 +60,5 @@ def serve(
     with suppress(KeyboardInterrupt):
         run(
             named(sources or [], name or []), host=host, port=port, api_key=api_key, at_once=at_once,
-            most_waiting=queue, told=told,
+            most_waiting=queue, dtype=dtype.value, told=told,
         )  # fmt: skip

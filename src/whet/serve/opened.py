@@ -72,13 +72,19 @@ class Shelf:
 
 
 def open_shelf(
-    sources: Mapping[str, str], *, at_once: int = 64, most_waiting: int = 1024, device: str | torch.device = "cpu"
+    sources: Mapping[str, str],
+    *,
+    at_once: int = 64,
+    most_waiting: int = 1024,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> Shelf:
-    """Open all of them. Raises RunError and ModelError as `whet.models.saved.open_run` does."""
+    """Open all of them. `dtype` is that of frozen weights; None: as recipes say, and as the machine is fast for plain
+    models. Raises RunError and ModelError as `whet.models.saved.open_run` does."""
     served: list[Served] = []
     notes: list[str] = []
     for group in _groups(sources):
-        sides, more = _together(group, device) if len(group) > 1 else _alone(*next(iter(group.items())), device)
+        sides, more = (_together if len(group) > 1 else _alone)(group, device, dtype)
         notes += more
         renderers = {name: Renderer(side.tokenizer) for name, side in sides.items()}
         longest = {name: _longest(side) for name, side in sides.items()}
@@ -154,15 +160,20 @@ def _is_base(source: str, run: Path, recipe: Recipe) -> bool:
     return part.name == source and not changed and result_of(run).name == "adapter"
 
 
-def _alone(name: str, source: str, device: str | torch.device) -> tuple[dict[str, Side], list[str]]:
-    loaded = open_run(source, device=device)
+def _alone(
+    group: Mapping[str, str], device: str | torch.device, dtype: torch.dtype | None
+) -> tuple[dict[str, Side], list[str]]:
+    [(name, source)] = group.items()
+    loaded = open_run(source, device=device, dtype=dtype)
     loaded.model.eval()
     return {name: Side(name, loaded.model, loaded.tokenizer)}, loaded.notes
 
 
-def _together(group: Mapping[str, str], device: str | torch.device) -> tuple[dict[str, Side], list[str]]:
+def _together(
+    group: Mapping[str, str], device: str | torch.device, dtype: torch.dtype | None
+) -> tuple[dict[str, Side], list[str]]:
     runs = {name: source for name, source in group.items() if (Path(source).expanduser() / "recipe.yaml").is_file()}
-    several = load_adapters(runs, device)
+    several = load_adapters(runs, device, dtype)
     several.model.eval()
     sides = {
         name: Side(name, several.model, several.tokenizers[name], partial(_switched, several, name)) for name in runs

@@ -17,10 +17,12 @@ def serve(
     api_key: str | None = None,
     at_once: int = 64,
     most_waiting: int = 1024,
+    dtype: str = "auto",
     told: Callable[[str, list[str], list[str]], None] = lambda url, names, notes: None,
 ) -> None:
     """Serve models by name until a signal ends it. `told` hears the address, the names and what should be known of
-    their files, before the first request. `port` 0 takes a free one.
+    their files, before the first request. `port` 0 takes a free one. `dtype` is that of frozen weights: float32,
+    bfloat16, or as recipes and the machine have it.
 
     Raises MissingExtra without FastAPI or uvicorn, RecipeError for an address that others reach without a key, RunError
     for one that is taken, and what opening a model raises.
@@ -42,7 +44,8 @@ def serve(
 
     with bound(host, port) as listening:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        shelf = open_shelf(sources, at_once=at_once, most_waiting=most_waiting, device=device)
+        weights = None if dtype == "auto" else getattr(torch, dtype)
+        shelf = open_shelf(sources, at_once=at_once, most_waiting=most_waiting, device=device, dtype=weights)
         try:
             app = make_app(shelf, Key(api_key) if api_key is not None else None)
             settings = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -170,18 +170,21 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[str]):
-        super().__init__(_to_the_end(events), headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+    def __init__(self, events: AsyncGenerator[str, None]):
+        self.events = _to_the_end(events)
+        super().__init__(self.events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with suppress(Client):
-            await while_there(receive, self.stream_response(send))
+        async with aclosing(self.events):
+            with suppress(Client):
+                await while_there(receive, self.stream_response(send))
 
 
-async def _to_the_end(events: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _to_the_end(events: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
     try:
-        async for one in events:
-            yield one
+        async with aclosing(events):
+            async for one in events:
+                yield one
     except ApiFault as fault:
         yield event(fault.body)
     except Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -67,7 +67,7 @@ async def _whole(
 
 async def _chunks(
     answers: Answers, served: Served, envelope: Envelope, body: ChatRequest, metrics: Metrics
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     more = {"usage": None} if body.include_usage else {}
     generated = [0] * len(answers.choices)
     try:

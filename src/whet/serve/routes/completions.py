@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +99,7 @@ class _Made:
         choices = [self._choice(number, one, 0) for number, one in enumerate(found)]
         return self.envelope.filled(choices, usage=usage(self._prompt_tokens, generated))
 
-    async def chunks(self) -> AsyncIterator[str]:
+    async def chunks(self) -> AsyncGenerator[str, None]:
         more: dict[str, Any] = {"usage": None} if self.body.include_usage else {}
         begun = self._beginnings()
         offsets, generated = [len(one.text) for one in begun], [0] * len(begun)
