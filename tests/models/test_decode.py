@@ -99,6 +99,48 @@ def test_what_no_row_sees_any_more_is_forgotten(make_model: Any) -> None:
     assert not decoder.ends
 
 
+def test_prompts_are_added_and_rows_dropped_between_steps(make_model: Any) -> None:
+    model = make_model("llama").eval()
+    expected = [alone(model, prompt, 12) for prompt in prompts()]
+    decoder = decode.Decoder(model, prompts()[:4], [12] * 4, Draw())
+    said: dict[int, list[int]] = {}
+    with decoder.running():
+        for step in range(200):
+            if step in (2, 3, 9):
+                first = {2: 4, 3: 6, 9: 9}[step]
+                more = prompts()[first : {4: 6, 6: 9, 9: 11}[first]]
+                assert decoder.add(more, [12] * len(more)) == range(first, first + len(more))
+            if step == 6:
+                assert {row.index for row in decoder.flight} & {1, 3}, "one in flight"
+                assert decoder.waiting, "and one that waits"
+                dropped = {1, 3, decoder.waiting[-1]}
+                decoder.drop(dropped)
+            for row, token, _ in decoder.step(frozenset(), 3):
+                said.setdefault(row, []).append(token)
+    assert {row: said[row] for row in range(11) if row not in dropped} == {
+        row: expected[row] for row in range(11) if row not in dropped
+    }
+    assert all(len(said.get(row, [])) < 12 for row in dropped)
+    held = (decoder.segments, decoder.rooms, decoder.end_of, decoder.ends, decoder.cache.shared)
+    assert not any(held), "nothing of them is kept"
+
+
+def test_slots_of_many_short_rows_are_not_kept_for_a_long_one(make_model: Any) -> None:
+    model = make_model("llama", max_position_embeddings=4096).eval()
+    decoder = decode.Decoder(model, [[5, 6, number] for number in range(3, 43)], [3] * 40, Draw())
+    with decoder.running():
+        while decoder.flight or decoder.waiting:
+            decoder.step(frozenset(), 40)
+        assert decoder.cache.keys[0].shape[0] == 40
+        decoder.add([[7] * 1000], [3])
+        while decoder.flight or decoder.waiting:
+            decoder.step(frozenset(), 40)
+        assert decoder.cache.keys[0].shape[0] == 1
+        decoder.add([[5, 6, number] for number in range(3, 43)], [3] * 40)
+        decoder.step(frozenset(), 40)
+        assert decoder.cache.keys[0].shape[2] < 1000
+
+
 def test_fewer_rows_where_memory_is_short(make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("llama").eval()
     token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, width, bytes

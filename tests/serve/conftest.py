@@ -108,17 +108,23 @@ def server(sources: dict[str, str]) -> Iterator[Server]:
 
 
 @pytest.fixture
-def serve(sources: dict[str, str]) -> Iterator[Callable[..., Server]]:
-    """serve(key=None, **settings): a server of its own over `tiny`."""
+def make_server() -> Iterator[Callable[..., Server]]:
+    """make_server(sources, key=None, **settings): a server of its own."""
     made: list[Server] = []
 
-    def start(key: str | None = None, **settings: Any) -> Server:
-        made.append(Server({"tiny": sources["tiny"]}, key, **settings))
+    def start(sources: dict[str, str], key: str | None = None, **settings: Any) -> Server:
+        made.append(Server(sources, key, **settings))
         return made[-1]
 
     yield start
     for one in made:
         one.stop()
+
+
+@pytest.fixture
+def serve(sources: dict[str, str], make_server: Callable[..., Server]) -> Callable[..., Server]:
+    """serve(key=None, **settings): a server of its own over `tiny`."""
+    return lambda key=None, **settings: make_server({"tiny": sources["tiny"]}, key, **settings)
 
 
 class Alone:
