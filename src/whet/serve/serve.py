@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from socket import socket
 
 from whet.errors import MissingExtra, RecipeError
 from whet.listen import BACKLOG, address, bound, is_loopback
@@ -50,8 +52,14 @@ def serve(
             app = make_app(shelf, Key(api_key) if api_key is not None else None)
             settings = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False,
                                       backlog=BACKLOG, timeout_graceful_shutdown=5)  # fmt: skip
+
+            class Server(uvicorn.Server):
+                async def shutdown(self, sockets: list[socket] | None = None) -> None:
+                    await asyncio.to_thread(shelf.close)  # so that streams end with a word, and not cut off
+                    await super().shutdown(sockets)
+
             told(address(host, listening), list(shelf.by_name), shelf.notes)
-            uvicorn.Server(settings).run(sockets=[listening])
+            Server(settings).run(sockets=[listening])
         finally:
             shelf.close()
 

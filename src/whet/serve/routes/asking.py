@@ -67,7 +67,7 @@ class Answers:
             while writing:
                 for piece in await self._pieces.get():
                     if piece.fault is not None:
-                        raise ApiFault(500, piece.fault, code="model_failed")
+                        raise ApiFault(500, piece.fault, code="answer_failed")
                     writing -= piece.finish is not None
                     yield piece
         finally:
