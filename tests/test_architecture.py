@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fewshot": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "incontext"},
     "rlhf": {"data", "tokens", "models", "train", "graders", "evaluate"},
     "human": {"data", "tokens", "models", "train", "evaluate"},
-    "serve": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "graders"},
+    "serve": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
     "cli": {
         "data",
