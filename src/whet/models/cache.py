@@ -53,6 +53,10 @@ class Cache:
             new[: kept.shape[0], :, : kept.shape[2]] = kept
             held[layer] = new
 
+    def lay_down(self) -> None:
+        """Slots are given back where no row is left in them."""
+        self.keys, self.values, self.rows, self.length = [], [], 0, 0
+
     def move(self, source: int, target: int, length: int) -> None:
         """A row to another slot."""
         for held in (*self.keys, *self.values):

@@ -8,7 +8,7 @@ Each step gives every row in flight one token. Rows lie side by side as one sequ
 all rows; attention scores a row's own tokens slot by slot, and a shared segment's as one product over all rows that
 see it: its keys are read once, not once a row. One softmax goes over both, so nothing is approximated. A row that ends
 leaves its slot to the last one in flight, and once enough slots are free the next prompts are let in. Prompts may be
-added, and rows dropped, between any two steps.
+added, and rows dropped, between any two steps; beginnings may be kept for prompts to come (`whet.models.prefixes`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from whet.models.attention import attention_of
 from whet.models.cache import NAME, Cache, Part, Prefill, Step
 from whet.models.head import head_logits
 from whet.models.language_model import LanguageModel
+from whet.models.prefixes import DEEPEST, WORTH, Prefixes
 from whet.models.virtual import embeddings, is_prefix, keys_and_values, virtual_tokens
 from whet.rows import Row, read_at_end
 from whet.tokens.pack import pack_rows
@@ -51,7 +53,7 @@ Choose = Callable[[torch.Tensor, Sequence[int]], list[int]]
 
 @dataclass(eq=False)
 class _Segment:
-    """A piece of the trie, kept as long as some row will see it."""
+    """A piece of the trie, there as long as some row will see it or it is held for others."""
 
     ids: torch.Tensor
     positions: torch.Tensor
@@ -79,15 +81,16 @@ class _Row:
 
 class Decoder:
     """Prompts under one model, which must be in evaluation mode and take tries (`probe`). Rows are numbered as their
-    prompts come."""
+    prompts come. `keep`: tokens of beginnings that are kept for prompts to come."""
 
-    def __init__(self, model: Any, prompts: Sequence[list[int]], rooms: Sequence[int], draw: Choose):
+    def __init__(self, model: Any, prompts: Sequence[list[int]], rooms: Sequence[int], draw: Choose, keep: int = 0):
         self.model = LanguageModel(model)
         self.base, self.decoder, self.head = self.model._inner
         self.draw = draw
         self.device = self.model.device
         self.virtual = virtual_tokens(model)
         self.cache = Cache()
+        self.prefixes = Prefixes(keep)
         self.segments: dict[int, _Segment] = {}
         self.ends: dict[int, torch.Tensor] = {}  # segment that a prompt ends with -> hidden state [D] of its last token
         self.end_of: dict[int, int] = {}  # row -> that segment
@@ -95,7 +98,7 @@ class Decoder:
         self.waiting: deque[int] = deque()
         self.flight: list[_Row] = []
         self.prefill_tokens = PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cpu"])
-        self._rows, self._segments = 0, ROOT + 1  # the next numbers
+        self._rows, self._numbers = 0, count(ROOT + 1)  # of rows so far; of segments to come
         self.add(prompts, rooms)
 
     def add(self, prompts: Sequence[list[int]], rooms: Sequence[int]) -> range:
@@ -103,9 +106,17 @@ class Decoder:
         they share with each other is computed once."""
         numbers = range(self._rows, self._rows + len(prompts))
         self._rows = numbers.stop
-        if prompts:
-            self.rooms |= zip(numbers, rooms, strict=True)
-            self._lay(prompts, numbers)
+        self.rooms |= zip(numbers, rooms, strict=True)
+        if self.virtual and ROOT not in self.segments:
+            places = torch.arange(self.virtual, device=self.device)
+            self.segments[ROOT] = _Segment(places, places, (ROOT,), 0, 0, False, False)
+        behind: dict[int | None, dict[int, list[int]]] = {}
+        for row, ids in zip(numbers, prompts, strict=True):
+            parent, depth = self._beginning(np.array(ids, np.int32)) if self.prefixes.tokens else (None, 0)
+            behind.setdefault(parent, {})[row] = ids[depth:]
+        for parent, rows in behind.items():
+            self._lay(rows, parent)
+        self.prefixes.recent += [np.array(ids, np.int32) for ids in prompts] if self.prefixes.tokens else []
         return numbers
 
     def drop(self, rows: Collection[int]) -> None:
@@ -154,38 +165,57 @@ class Decoder:
         widest = max([*owned, *(row.own for row in self.flight)], default=0)
         return rows_at_once(self.base, widest + AHEAD, at_once)
 
-    def _lay(self, prompts: Sequence[list[int]], numbers: range) -> None:
-        """Prompts as one trie, and the order of letting their rows in."""
-        rows = [Row(*read_at_end(np.array(ids, np.int32))) for ids in prompts]
-        [pack] = pack_rows(rows, sum(map(len, prompts)) + 1)
-        ids, positions = pack.ids_T.to(self.device), (pack.positions_T + self.virtual).to(self.device)
-        first, self._segments = self._segments, self._segments + len(pack.segments)
-        starts = [segment.start for segment in pack.segments]
-        ends = np.searchsorted(starts, pack.target_at_N.numpy(), side="right") - 1
-        for row, end in zip(pack.target_row_N.tolist(), ends, strict=True):
-            self.end_of[numbers[pack.rows[row]]] = first + int(end)
-        if self.virtual and ROOT not in self.segments:
-            places = torch.arange(self.virtual, device=self.device)
-            self.segments[ROOT] = _Segment(places, places, (ROOT,), 0, 0, False, False)
-        parents, ending = {segment.parent for segment in pack.segments}, set(ends.tolist())
-        for number, segment in enumerate(pack.segments):
-            parent = first + segment.parent if segment.parent >= 0 else ROOT
-            above = self.segments[parent].line if parent in self.segments else ()
-            part = slice(segment.start, segment.stop)
-            depth = int(pack.positions_T[segment.start]) + self.virtual
-            leaf = number not in parents
-            self.segments[first + number] = _Segment(
-                ids[part], positions[part], (*above, first + number), depth, 0, leaf, number in ending
-            )
-        seen_by = Counter(number for row in numbers for number in self.segments[self.end_of[row]].line)
-        for number, count in seen_by.items():
-            self.segments[number].seen_by += count
-            self.segments[number].own &= count == 1
-        # Rows that share nothing come last, by length: slots are padded to the longest in flight.
-        lengths = dict(zip(numbers, map(len, prompts), strict=True))
-        self.waiting += sorted(
-            (numbers[row] for row in pack.rows), key=lambda row: lengths[row] if self._lonely(row) else 0
+    def _beginning(self, ids: np.ndarray) -> tuple[int | None, int]:
+        """The held segment that a prompt goes on from, one made for it where a recent prompt began alike, and how many
+        tokens it and its ancestors have."""
+        line = self.prefixes.find(ids)
+        depth, parent = sum(len(self.segments[number]) for number in line), line[-1] if line else None
+        shared = self.prefixes.shared(ids)
+        if shared - depth < WORTH or len(line) == DEEPEST:
+            return parent, depth
+        places = torch.arange(depth, shared, device=self.device) + self.virtual
+        tokens = torch.from_numpy(ids[depth:shared].astype(np.int64)).to(self.device)
+        number = self._add_segment(tokens, places, parent, own=False, ending=False)
+        self.prefixes.hold(number, parent, ids[depth:shared])
+        return number, shared
+
+    def _add_segment(
+        self, ids: torch.Tensor, positions: torch.Tensor, parent: int | None, *, own: bool, ending: bool
+    ) -> int:
+        """A new segment, that no row sees yet: its number."""
+        number = next(self._numbers)
+        root = (ROOT,) if self.virtual else ()
+        line = self.segments[parent].line if parent is not None else root
+        self.segments[number] = _Segment(ids, positions, (*line, number), int(positions[0]), 0, own, ending)
+        return number
+
+    def _lay(self, prompts: dict[int, list[int]], behind: int | None) -> None:
+        """What prompts have behind a segment as one trie, and the order of letting their rows in."""
+        numbers, depth = list(prompts), self.virtual
+        if behind is not None:
+            depth = self.segments[behind].depth + len(self.segments[behind])
+        [pack] = pack_rows(
+            [Row(*read_at_end(np.array(ids, np.int32))) for ids in prompts.values()],
+            sum(map(len, prompts.values())) + 1,
         )
+        ids, positions = pack.ids_T.to(self.device), (pack.positions_T + depth).to(self.device)
+        starts = [segment.start for segment in pack.segments]
+        ends = (np.searchsorted(starts, pack.target_at_N.numpy(), side="right") - 1).tolist()
+        parents, ending, made = {segment.parent for segment in pack.segments}, set(ends), list[int]()
+        for place, segment in enumerate(pack.segments):
+            part = slice(segment.start, segment.stop)
+            parent = made[segment.parent] if segment.parent >= 0 else behind
+            leaf = place not in parents
+            made.append(self._add_segment(ids[part], positions[part], parent, own=leaf, ending=place in ending))
+        for row, end in zip(pack.target_row_N.tolist(), ends, strict=True):
+            self.end_of[numbers[pack.rows[row]]] = made[end]
+        seen_by = Counter(number for row in numbers for number in self.segments[self.end_of[row]].line)
+        for number, times in seen_by.items():
+            self.segments[number].seen_by += times
+            self.segments[number].own &= times == 1
+        # Rows that share nothing come last, by length: slots are padded to the longest in flight.
+        order = [numbers[row] for row in pack.rows]
+        self.waiting += sorted(order, key=lambda row: len(prompts[row]) if self._lonely(row) else 0)
 
     def _lonely(self, row: int) -> bool:
         end = self.segments[self.end_of[row]]
@@ -285,24 +315,31 @@ class Decoder:
         if last is not row:
             self.flight[slot] = last
             self.cache.move(len(self.flight), slot, last.own)
+        if not self.flight:
+            self.cache.lay_down()
         self._forget(row.index)
 
     def _forget(self, index: int) -> None:
         """A row that has ended, and the segments that nobody will see any more."""
         del self.rooms[index]
-        for number in self.segments[self.end_of.pop(index)].line:
-            segment = self.segments[number]
-            segment.seen_by -= 1
-            if not segment.seen_by:
-                del self.segments[number]
-                self.cache.shared.pop(number, None)
-                self.ends.pop(number, None)
+        line = self.segments[self.end_of.pop(index)].line
+        for number in line:
+            self.segments[number].seen_by -= 1
+        gone = [number for number in line if not self.segments[number].seen_by and number not in self.prefixes.held]
+        for number in [*gone, *self.prefixes.spare(lambda number: self.segments[number].seen_by > 0)]:
+            del self.segments[number]
+            self.cache.shared.pop(number, None)
+            self.ends.pop(number, None)
 
 
 def rows_at_once(model: Any, tokens: int, batch_size: int) -> int:
     """How many rows of so many tokens may be in flight: `batch_size`, or what keys and values have bytes for."""
+    return max(1, min(batch_size, CACHE_BYTES // (tokens * token_bytes(model))))
+
+
+def token_bytes(model: Any) -> int:
+    """Bytes of a token's keys and values."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size: int = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
-    return max(1, min(batch_size, CACHE_BYTES // (tokens * size)))
+    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from whet.errors import ModelError
-from whet.models.decode import Decoder
+from whet.models.decode import Decoder, token_bytes
 from whet.models.language_model import LanguageModel
 from whet.models.probe import probe, takes_tries
 from whet.models.saved import Side
@@ -31,6 +31,9 @@ log = logging.getLogger("whet.serve")
 
 TURN = 16
 """Steps of one adapter before the next has its turn."""
+
+KEPT_BYTES = 2**29
+"""Of keys and values that prompts of one name may have in common with prompts to come."""
 
 Result = TypeVar("Result")
 
@@ -100,9 +103,12 @@ class Turn:
         while self.arrived:
             asked = self.arrived.popleft()
             if self.decoder is None:
-                trie = takes_tries(self.side.model)
                 model = self.side.model
-                self.decoder = Decoder(model, [], [], self.choose) if trie else Sequential(model, self.choose)
+                if takes_tries(model):
+                    keep = KEPT_BYTES // token_bytes(model)
+                    self.decoder = Decoder(model, [], [], self.choose, keep)
+                else:
+                    self.decoder = Sequential(model, self.choose)
             self._add(self.decoder, asked, asked.choices)
 
     def _add(self, decoder: Decoder | Sequential, asked: Asked, choices: Sequence[Choice]) -> None:
@@ -154,8 +160,6 @@ class Turn:
     def _forget(self, rows: Sequence[int]) -> None:
         for row in rows:
             del self.choose.choices[row], self.asked_by[row]
-        if not self.asked_by:
-            self.decoder = None  # its cache with it
 
     def fail(self, fault: str) -> None:
         """End all answers with a fault."""
@@ -163,6 +167,7 @@ class Turn:
         self._drop(list(self.asked_by))
         for asked, choice in waiting.values():
             asked.deliver([Piece(choice.number, "", fault=fault)])
+        self.decoder = None  # its cache with it
         while self.arrived:
             asked = self.arrived.popleft()
             asked.deliver([Piece(choice.number, "", fault=fault) for choice in asked.choices])
