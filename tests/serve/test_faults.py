@@ -8,6 +8,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
+
+from whet.models import decode
 
 ASKED: list[Any] = [{"role": "user", "content": "home"}]
 
@@ -124,6 +127,31 @@ def test_a_body_of_a_gigabyte_is_refused_unread(server: Any) -> None:
             if not sent:
                 assert raw.recv(4096).startswith(b"HTTP/1.1 413")
     assert chat(server).choices
+
+
+def test_a_model_without_numbers_fails_the_one_answer_alone(serve: Any) -> None:
+    server = serve()
+    served = server.shelf.find("tiny")
+    bad = served.tokenizer("z").input_ids[0]
+    with torch.no_grad():
+        served.side.model.get_input_embeddings().weight[bad] = float("nan")
+    with pytest.raises(openai.InternalServerError, match="no numbers"):
+        chat(server, messages=[{"role": "user", "content": "z"}], n=3)
+    events = list(chat(server, stream=True))
+    assert events[-1].choices[0].finish_reason
+    with pytest.raises(openai.APIError, match="no numbers"):
+        list(chat(server, messages=[{"role": "user", "content": "z"}], stream=True))
+    server.until(lambda server: server.flight == server.waiting == 0)
+
+
+def test_a_step_that_fails_ends_what_was_in_flight_and_no_more(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve()
+    with monkeypatch.context() as broken:
+        broken.setattr(decode.Decoder, "_step", lambda decoder: 1 / 0)
+        with pytest.raises(openai.InternalServerError, match="the server's log says why"):
+            chat(server, n=2)
+    assert chat(server).choices
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
 
 
 def test_a_key_is_asked_for(serve: Any) -> None:

@@ -162,15 +162,16 @@ class Turn:
             del self.choose.choices[row], self.asked_by[row]
 
     def fail(self, fault: str) -> None:
-        """End all answers with a fault."""
-        waiting = {row: (asked, self.choose.choices[row]) for row, asked in self.asked_by.items()}
-        self._drop(list(self.asked_by))
-        for asked, choice in waiting.values():
+        """End all answers with a fault. What the decoder holds may be anything by now, so it is given up."""
+        if isinstance(self.decoder, Sequential):
+            self.decoder.drop(list(self.asked_by))  # its thread must have ended
+        self.decoder = None
+        waiting = [(asked, self.choose.choices[row]) for row, asked in self.asked_by.items()]
+        waiting += [(asked, choice) for asked in self.arrived for choice in asked.choices]
+        for held in (self.choose.choices, self.asked_by, self.arrived):
+            held.clear()
+        for asked, choice in waiting:
             asked.deliver([Piece(choice.number, "", fault=fault)])
-        self.decoder = None  # its cache with it
-        while self.arrived:
-            asked = self.arrived.popleft()
-            asked.deliver([Piece(choice.number, "", fault=fault) for choice in asked.choices])
         while self.work:
             self.work.popleft().future.set_exception(ModelError(fault))
 
@@ -195,6 +196,10 @@ class Scheduler:
     @property
     def flight(self) -> int:
         return sum(turn.flight for turn in self.turns.values())
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     def ask(self, name: str, asked: Asked) -> None:
         """Have a request answered. Raises Full."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
+from whet.serve.faults import ApiFault
 from whet.serve.routes.asking import metrics_of, shelf_of
 
 router = APIRouter()
@@ -12,6 +13,8 @@ router = APIRouter()
 
 @router.get("/health", summary="Whether every model's thread is at work")
 async def health(request: Request) -> dict[str, str]:
+    if not all(scheduler.alive for scheduler in shelf_of(request).schedulers):
+        raise ApiFault(503, "a model's thread has ended", code="not_healthy")
     return {"status": "ok"}
 
 
