@@ -16,17 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sft import LEARNING_RATE, SHAPES, make_model
+from sft import LEARNING_RATE, make_model
 from sft import adapt as with_lora
+from sides import Rounds, common, fastest, in_turns, middle
 
 BETA = 0.1
 
@@ -44,42 +42,24 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--model", default="llama-135m", choices=list(SHAPES))
-    add("--prompt", type=int, default=256, help="tokens")
-    add("--answer", type=int, default=64, help="tokens of chosen and of rejected")
-    add("--batch-size", type=int, default=4, help="pairs a step")
-    add("--steps", type=int, default=3, help="of one round; the first is not timed")
-    add("--rounds", type=int, default=2)
-    add("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    add("--side", help=argparse.SUPPRESS)  # set for the processes that measure
+    common(parser, prompt=256, answer=64)
+    parser.add_argument("--batch-size", type=int, default=4, help="pairs a step")
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(asdict(measure(arguments))))
         return
-    sides = ["whet", "TRL weights", "TRL autocast"] if arguments.dtype == "bfloat16" else ["whet", "TRL float32"]
-    rounds: dict[str, list[Measured]] = {side: [] for side in sides}
-    for number in range(arguments.rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
-            print(f"round {number + 1}: {side}", file=sys.stderr, flush=True)
-            done = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--side", side],
-                                  capture_output=True, text=True, check=False)  # fmt: skip
-            if done.returncode:
-                sys.exit(f"{side} failed:\n{done.stderr[-4000:]}")
-            rounds[side].append(Measured(**json.loads(done.stdout.strip().splitlines()[-1])))
-    show(rounds)
+    show(in_turns(__file__, arguments))
 
 
-def show(rounds: dict[str, list[Measured]]) -> None:
-    middle = lambda side, name: statistics.median(getattr(one, name) for one in rounds[side])  # noqa: E731
-    theirs = max(middle(side, "pairs_per_second") for side in rounds if side != "whet")
+def show(rounds: Rounds) -> None:
+    theirs = fastest(rounds, "pairs_per_second")
     print(f"{'':24} {'pairs/s':>8} {'peak GB':>8} {'gradient':>9} {'loss':>9}")
     for side, found in rounds.items():
         for name, key in [("", "pairs_per_second"), *([(", reference kept", "kept")] if side == "whet" else [])]:
-            print(f"{side + name:24} {middle(side, key):8.3f} {middle(side, 'peak_bytes') / 1e9:8.2f} "
-                  f"{found[0].gradient_norm:9.4f} {found[0].loss:9.5f}")  # fmt: skip
-    print(f"whet over the faster TRL: {middle('whet', 'pairs_per_second') / theirs:.2f}; "
-          f"with the reference kept {middle('whet', 'kept') / theirs:.2f}")  # fmt: skip
+            print(f"{side + name:24} {middle(rounds, side, key):8.3f} {middle(rounds, side, 'peak_bytes') / 1e9:8.2f} "
+                  f"{found[0]['gradient_norm']:9.4f} {found[0]['loss']:9.5f}")  # fmt: skip
+    print(f"whet over the faster TRL: {middle(rounds, 'whet', 'pairs_per_second') / theirs:.2f}; "
+          f"with the reference kept {middle(rounds, 'whet', 'kept') / theirs:.2f}")  # fmt: skip
 
 
 def measure(arguments: argparse.Namespace) -> Measured:

@@ -15,17 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sft import LEARNING_RATE, SHAPES, make_model
+from sft import LEARNING_RATE, make_model
 from sft import adapt as with_lora
+from sides import common, fastest, in_turns, middle
 
 
 @dataclass(frozen=True)
@@ -38,37 +36,21 @@ class Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("--model", default="llama-135m", choices=list(SHAPES))
-    add("--prompt", type=int, default=256, help="tokens")
-    add("--answer", type=int, default=64, help="tokens")
-    add("--prompts", type=int, default=2, help="a step")
-    add("--generations", type=int, default=8, help="answers to each prompt")
-    add("--steps", type=int, default=3, help="of one round; the first is not timed")
-    add("--rounds", type=int, default=2)
-    add("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    add("--side", help=argparse.SUPPRESS)  # set for the processes that measure
+    common(parser, prompt=256, answer=64)
+    parser.add_argument("--prompts", type=int, default=2, help="a step")
+    parser.add_argument("--generations", type=int, default=8, help="answers to each prompt")
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(asdict(measure(arguments))))
         return
-    sides = ["whet", "TRL weights", "TRL autocast"] if arguments.dtype == "bfloat16" else ["whet", "TRL float32"]
-    rounds: dict[str, list[Measured]] = {side: [] for side in sides}
-    for number in range(arguments.rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
-            print(f"round {number + 1}: {side}", file=sys.stderr, flush=True)
-            done = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--side", side],
-                                  capture_output=True, text=True, check=False)  # fmt: skip
-            if done.returncode:
-                sys.exit(f"{side} failed:\n{done.stderr[-4000:]}")
-            rounds[side].append(Measured(**json.loads(done.stdout.strip().splitlines()[-1])))
-    middle = lambda side, name: statistics.median(getattr(one, name) for one in rounds[side])  # noqa: E731
-    print(f"{'':14} {'samples/s':>9} {'peak GB':>8}")
-    for side in sides:
-        print(f"{side:14} {middle(side, 'samples_per_second'):9.3f} {middle(side, 'peak_bytes') / 1e9:8.2f}")
-    theirs = max(middle(side, "samples_per_second") for side in sides if side != "whet")
-    print(f"whet over the faster TRL: {middle('whet', 'samples_per_second') / theirs:.2f}; "
-          f"of whet's time {middle('whet', 'draw_share'):.0%} is drawing")  # fmt: skip
+    rounds = in_turns(__file__, arguments)
+    print(f"{'':14} {'samples/s':>9} {'peak GB':>8} {'of it drawing':>14}")
+    for side in rounds:
+        share = middle(rounds, side, "draw_share")
+        print(f"{side:14} {middle(rounds, side, 'samples_per_second'):9.3f} "
+              f"{middle(rounds, side, 'peak_bytes') / 1e9:8.2f} {f'{share:.0%}' if share else '':>14}")  # fmt: skip
+    ratio = middle(rounds, "whet", "samples_per_second") / fastest(rounds, "samples_per_second")
+    print(f"whet over the faster TRL: {ratio:.2f}")
 
 
 def measure(arguments: argparse.Namespace) -> Measured:
@@ -76,7 +58,7 @@ def measure(arguments: argparse.Namespace) -> Measured:
 
     low = arguments.dtype == "bfloat16" and arguments.side != "TRL autocast"
     model, tokenizer = make_model(arguments.model, torch.bfloat16 if low else torch.float32, "cpu")
-    model.config.use_cache = True
+    model.config.use_cache = model.generation_config.use_cache = True
     arguments.method, arguments.checkpointing = "lora", False
     draw = np.random.default_rng(0)
     size = (arguments.prompts * arguments.steps, arguments.prompt)

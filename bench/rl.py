@@ -38,7 +38,8 @@ GRADERS: dict[str, dict[str, Any]] = {
     "json": {"type": "json_schema", "json_schema": SCHEMA},
     "length": {"type": "length", "unit": "words", "min": 12, "max": 16, "slope": 0.1},
 }
-RIGHT = 0.999  # of a grader: the form is met whole
+EXACT = {**GRADERS, "length": {**GRADERS["length"], "slope": 1.0}}
+"""1 or 0: what is counted. Learning needs the nearer miss to be worth more than the farther one."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "grpo": {"num_generations": 8},
     "ppo": {"num_iterations": 2, "beta": 0.02},
@@ -123,7 +124,13 @@ def reinforced(task: str, algorithm: str, seed: int, start: str, folder: Path, a
         start,
         write(folder / f"{task}-train.jsonl", asked),
         validation=write(folder / f"{task}-test.jsonl", unseen),
-        objective={"kind": algorithm, "grader": GRADERS[task], "max_new_tokens": 48, **SETTINGS[algorithm]},
+        objective={
+            "kind": algorithm,
+            "grader": GRADERS[task],
+            "watch": EXACT[task],
+            "max_new_tokens": 48,
+            **SETTINGS[algorithm],
+        },
         train={
             "max_steps": args.steps,
             "batch_size": args.batch_size,
@@ -140,9 +147,9 @@ def reinforced(task: str, algorithm: str, seed: int, start: str, folder: Path, a
 
 
 def held_out(run: Path) -> list[tuple[int, float]]:
-    """(step, mean reward of greedy answers to held-out prompts)."""
+    """(step, share of greedy answers to held-out prompts that are right)."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["evaluation"]["reward"]) for line in lines if "evaluation" in line]
+    return [(line["step"], line["evaluation"]["watched"]) for line in lines if "evaluation" in line]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -171,7 +178,7 @@ def plot(curves: dict[tuple[str, str], list[list[tuple[int, float]]]], path: Pat
         ax.set_ylim(0, 1.02)
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("reward on held-out prompts")
+    axes[0][0].set_ylabel("right on held-out prompts")
     axes[0][-1].legend(frameon=False, loc="lower right")
     figure.tight_layout()
     figure.savefig(path)

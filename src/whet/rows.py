@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+OTHER = "other"
+"""The role of a companion that is no answer of the example's own, and that nothing is learnt from."""
+
 Message = dict[str, Any]
 """`role` (system | developer | user | assistant | tool) and `content`; an assistant's may have `tool_calls` and
 `weight` (0: not learnt, as OpenAI has it)."""
@@ -82,6 +85,11 @@ def with_companions(rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
         flat += [replace(row, companions=()), *row.companions] if row.companions else [row]
         owner += [number] * (1 + len(row.companions))
     return flat, owner
+
+
+def own(rows: Sequence[Row]) -> list[Row]:
+    """The rows and the companions that are of their examples."""
+    return [row for row in with_companions(rows)[0] if row.role != OTHER]
 
 
 def read_at_end(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,6 +55,29 @@ def test_preferences_are_read_by_training(make_review: Callable[..., Review]) ->
     assert "no preference comes of 1 ties, 1 both bad, 1 skipped of 7 judgements" in found.notes
 
 
+def test_what_was_judged_trains(make_review: Callable[..., Review], tmp_path: Path) -> None:
+    import whet
+
+    review = make_review(8)
+    judge(review, [("anna", number, number % 2) for number in range(8)])
+    write(summed_up(review))
+    run = whet.train(
+        "whet-tiny",
+        str(review.folder / "results" / "preferences.jsonl"),
+        objective="dpo",
+        validation=0.25,
+        train={"max_steps": 6, "batch_size": 6, "learning_rate": 1e-3},
+        samples=0,
+        output=str(tmp_path / "run"),
+        quiet=True,
+    )
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    margins = [line["margin"] for line in lines if "margin" in line]
+    assert margins[0] == 0.0
+    assert margins[-1] > 0.1
+    assert run.summary["rows"] == 36
+
+
 def test_conversations_and_tools_come_out_as_they_went_in(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}]
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]

@@ -310,3 +310,16 @@ def test_prompts_that_are_too_long_are_named_and_counted(make_model: Any, tokeni
     with pytest.raises(ModelError, match=r"b:3: the prompt is empty"):
         answered(model, tokenizer, [[5], [6], []], places=["b:1", "b:2", "b:3"])
     assert answered(model, tokenizer, []) == []
+
+
+def test_a_row_that_ends_with_its_first_token_leaves_others_that_share_all_of_their_prompts(
+    make_model, tokenizer: Any
+) -> None:
+    """No row has tokens of its own yet, so there is nothing to move to another slot."""
+    model, draw = make_model("llama").eval(), np.random.default_rng(1)
+    first, second = (draw.integers(3, 97, 20).tolist() for _ in range(2))
+    stop = alone(model, first, 1)
+    expected = {tuple(given): alone(model, given, 8, stop) for given in (first, second)}
+    assert (len(expected[tuple(first)]), len(expected[tuple(second)])) == (1, 8)
+    given = [first, second, second, first, second]
+    assert answered(model, tokenizer, given, 8, stop_ids=stop) == [expected[tuple(one)] for one in given]

@@ -303,8 +303,8 @@ def test_unknown_types_and_types_that_do_not_write(model_folder: Path) -> None:
     assert refused(model_folder).what == "unknown model type 'lama'. Did you mean 'llama'?"
     edit(model_folder / "config.json", model_type="t5", architectures=["T5ForConditionalGeneration"])
     assert refused(model_folder).what == "T5ForConditionalGeneration is not a causal language model"
-    edit(model_folder / "config.json", model_type="llama", architectures=["LlamaForSequenceClassification"])
-    assert refused(model_folder).what == "LlamaForSequenceClassification is not a causal language model"
+    edit(model_folder / "config.json", model_type="llama", architectures=["LlamaForTokenClassification"])
+    assert refused(model_folder).what == "LlamaForTokenClassification is not a causal language model"
     edit(model_folder / "config.json", model_type=None)
     assert refused(model_folder).what == "no `model_type`"
 

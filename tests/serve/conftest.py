@@ -32,7 +32,7 @@ class Server:
         listening = bound("127.0.0.1", 0)
         self.url = address("127.0.0.1", listening)
         app = make_app(self.shelf, Key(key) if key else None)
-        config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listening]}, daemon=True)
         self.thread.start()

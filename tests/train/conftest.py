@@ -1,15 +1,18 @@
-"""A run folder as a run leaves it, written by hand; tests change one thing in it at a time."""
+"""A run folder as a run leaves it, written by hand; tests change one thing in it at a time. Below: recipes of every
+objective on rows of its shape."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from whet.recipe import Recipe, check_recipe
 
 RECIPE = {
     "model": {"name": "whet-tiny", "revision": None, "dtype": "auto", "quantize": None, "trust_remote_code": False},
@@ -127,5 +130,72 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         if with_summary:
             (folder / "summary.json").write_text(json.dumps(summary() | (summary_changes or {})))
         return folder
+
+    return make
+
+
+# --- runs of other objectives ------------------------------------------------
+
+LETTERS = """\
+def letters(completions, **columns):
+    return [sum(letter in "abcdefghij" for letter in text) / max(1, len(text)) for text in completions]
+"""
+"""A grader that a model of random weights learns from: it wants letters of the first ten."""
+
+
+@pytest.fixture
+def preference_rows(tmp_path: Path) -> Callable[..., Path]:
+    """preference_rows("preference" | "label" | "prompt", extra=[...]) -> a file of 20 rows, and those of `extra`."""
+
+    def make(shape: str, extra: Sequence[dict[str, Any]] = ()) -> Path:
+        rows = []
+        for number in range(20):
+            animal = ("cat", "dog", "rug", "mat", "home", "wren", "mole")[number % 7]
+            row: dict[str, Any] = {"prompt": f"where is the {animal} number {number}?"}
+            good, bad = f"the {animal} sat on the mat", f"no {animal} {number % 3}"
+            if shape == "preference":
+                row |= {"chosen": good, "rejected": bad}
+            elif shape == "label":
+                row |= {"completion": good if number % 2 else bad, "label": bool(number % 2)}
+            else:
+                row |= {"animal": animal}
+            rows.append(row)
+        path = tmp_path / f"{shape}.jsonl"
+        path.write_text("\n".join(json.dumps(row) for row in [*rows, *extra]))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def objective_recipe(
+    tmp_path: Path, model_folder: Path, preference_rows: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Recipe]:
+    """objective_recipe("dpo", output="run", method="lora", objective={}, **train): references are kept in tmp_path."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "letters.py").write_text(LETTERS)
+    shapes = {"kto": "label"} | dict.fromkeys(("grpo", "rloo", "reinforce++", "ppo"), "prompt")
+
+    def make(
+        kind: str,
+        output: str = "run",
+        method: Any = "lora",
+        objective: dict[str, Any] | None = None,
+        extra: Sequence[dict[str, Any]] = (),
+        **more: Any,
+    ) -> Recipe:
+        shape = shapes.get(kind, "preference")
+        settings: dict[str, Any] = {"batch_size": 4, "max_steps": 4, "learning_rate": 1e-2, "checkpoint_every": 2}
+        part: dict[str, Any] = {"kind": kind, **(objective or {})}
+        if shape == "prompt":
+            settings |= {"batch_size": 8}
+            part = {"num_generations": 4, "max_new_tokens": 6} | part
+            part.setdefault("grader", {"type": "function", "function": f"{tmp_path / 'letters.py'}:letters"})
+        tree = {
+            "model": {"name": str(model_folder), "dtype": "float32"}, "data": str(preference_rows(shape, extra)),
+            "validation": 0.2, "objective": part, "method": method, "samples": 1, "output": str(tmp_path / output),
+            "train": {**settings, "max_length": 96, **more.pop("train", {})},
+        } | more  # fmt: skip
+        return check_recipe(tree, "test")
 
     return make

@@ -56,7 +56,7 @@ class Scorer:
         try:
             for pack in pack_rows(rows, self.pack_tokens, share=shares, padded=not shares):
                 with torch.no_grad(), self.language_model.running(self.compute_dtype):
-                    logps_N = self.language_model(pack.to(self.language_model.device)).float().cpu()
+                    logps_N = self.language_model.logps(pack.to(self.language_model.device)).float().cpu()
                 for index, logps in zip(pack.rows, by_row(logps_N, [pack]), strict=True):
                     if torch.isnan(logps).any():
                         raise ModelError("the model gives no numbers (NaN)", where=rows[index].place, do=SOUND)

@@ -31,6 +31,12 @@ class InRun:
         self.names = recipe.model.name, str(folder)
         for metric in self.part.metrics:
             metric_of(metric)
+        if recipe.objective.kind == "reward":
+            raise RecipeError(
+                "a reward model gives no answers to measure",
+                where="evaluate",
+                do="leave it out: the accuracy on held-out pairs is measured anyway",
+            )
         if JUDGE in self.part.metrics and self.part.judge is None:
             raise RecipeError("no judge named", where="evaluate.judge", do="give it `endpoint` and `model`")
         self.examples: Sequence[Example] | None = None
@@ -39,6 +45,12 @@ class InRun:
             self.examples = read_rows(given, self.seed)
         elif not recipe.validation:
             raise RecipeError("no rows to evaluate on", where="evaluate.data", do="name a file, or hold rows out")
+        elif recipe.objective.kind != "sft":
+            raise RecipeError(
+                f"the rows that {recipe.objective.kind} holds out have no answers to compare with",
+                where="evaluate.data",
+                do="name a file of rows with answers: `messages`, or `prompt` with `completion`",
+            )
         name = Path(self.part.data.split("#")[0]).stem if self.part.data else "held-out"
         self.folder = folder / "evaluations" / name
         self.judge = Judge(self.part.judge, self.folder) if self.part.judge else None

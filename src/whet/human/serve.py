@@ -32,7 +32,8 @@ def serve(
     with held(review) as (judgements, notes), bound(host, port) as listening:
         log = Log(review.log)
         app = make_app(Desk(review, log, judgements))
-        settings = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False,
+        # Without a log_config: setting one up closes the handlers of others, and absl's closes stderr with it.
+        settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False,
                                   backlog=BACKLOG, timeout_graceful_shutdown=5)  # fmt: skip
         where = address(host, listening)
         told([(judge, f"{where}/?token={judge.token}") for judge in review.judges], notes)

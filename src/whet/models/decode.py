@@ -314,7 +314,8 @@ class Decoder:
         last = self.flight.pop()
         if last is not row:
             self.flight[slot] = last
-            self.cache.move(len(self.flight), slot, last.own)
+            if last.own:  # else there may be no slots yet: where all of every prompt is shared
+                self.cache.move(len(self.flight), slot, last.own)
         if not self.flight:
             self.cache.lay_down()
         self._forget(row.index)

@@ -73,15 +73,16 @@ class LanguageModel(nn.Module):
     def forward(self, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """log p(target | its row so far) [N] float32; with a value head the values [N] too; of a reward model the
         rewards [N] where each target would be predicted. The model must run under `running()`."""
-        if self.path == "logits" and not self.rewards and self.value_head is None:
-            logps_NV = self._own_logits(pack).log_softmax(1)
-            return logps_NV.gather(1, pack.target_ids_N[:, None])[:, 0]
-        return self._read(self._hidden(pack), pack)
+        if self.path != "logits" or self.rewards:
+            return self._read(self._hidden(pack), pack)
+        logits_NV, hidden_ND = self._own_logits(pack, hidden=self.value_head is not None)
+        logps_N = logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+        return logps_N if hidden_ND is None else (logps_N, self._values(hidden_ND))
 
     def logits(self, pack: Pack, targets: int = 128) -> Iterator[torch.Tensor]:
         """All logits [n, V] float32 that the pack's targets are predicted from, so many targets at a time, in order."""
         if self.path == "logits":
-            yield from self._own_logits(pack).split(targets)
+            yield from self._own_logits(pack)[0].split(targets)
         else:
             for hidden_nD in self._hidden(pack).split(targets):
                 yield head_logits(self._inner[2], hidden_nD, self.scaling)
@@ -93,21 +94,31 @@ class LanguageModel(nn.Module):
         ids_RL, attention_mask_RL, flat_T = rectangle(pack)
         return self._hidden_of_rectangle(ids_RL, attention_mask_RL).flatten(0, 1)[flat_T][pack.target_at_N]
 
-    def _own_logits(self, pack: Pack) -> torch.Tensor:
-        """[N, V] by the model's own head."""
+    def _own_logits(self, pack: Pack, hidden: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """[N, V] by the model's own head, which sees to scale and cap, and where asked for the hidden states [N, D]."""
         ids_RL, attention_mask_RL, flat_T = rectangle(pack)
         model = self.model if virtual_tokens(self.model) else self._inner[0]
-        logits_RLV = model(input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False).logits
-        return logits_RLV[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()
+        out = model(
+            input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False, output_hidden_states=hidden or None
+        )
+        own = lambda x_RLD: x_RLD[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()  # noqa: E731
+        return own(out.logits) / self.scaling.temperature, own(out.hidden_states[-1]) if hidden else None
+
+    def logps(self, pack: Pack) -> torch.Tensor:
+        """`forward` without the values of a value head."""
+        found = self(pack)
+        return found[0] if isinstance(found, tuple) else found
 
     def _read(self, hidden_ND: torch.Tensor, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         if self.rewards:
             return rewards_of(self._inner[0], hidden_ND)
         logps_N = head_logps(self._inner[2], hidden_ND, pack.target_ids_N, self.scaling)
-        if self.value_head is None:
-            return logps_N
+        return logps_N if self.value_head is None else (logps_N, self._values(hidden_ND))
+
+    def _values(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        assert self.value_head is not None, "asked for where there is one"
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            return logps_N, self.value_head(hidden_ND.float())[:, 0]
+            return self.value_head(hidden_ND.float())[:, 0]  # type: ignore[no-any-return]
 
     def _hidden_of_trie(self, pack: Pack) -> torch.Tensor:
         """[T, D]; virtual tokens are the ancestor of every row."""

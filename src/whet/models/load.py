@@ -69,6 +69,12 @@ def load(
     folder = find(part)
     notes = check_folder(folder, part)
     config = _read_config(folder, part)
+    if not rewards and is_classifier(config):
+        raise ModelError(
+            "a classifier or reward model, which writes no answers",
+            where=str(folder),
+            do="name the model that it was made from; a reward model grades: a grader of type reward_model",
+        )
     tokenizer = read_tokenizer(folder, part, config)
     new = add_tokens(tokenizer, part.new_tokens)
     if rewards:
@@ -79,6 +85,11 @@ def load(
     # The name as given, not a path into the cache: peft writes it into adapters.
     model.name_or_path = model.config.name_or_path = part.name
     return Loaded(model, tokenizer, part.name, folder, notes + more)
+
+
+def is_classifier(config: Any) -> bool:
+    """Whether the folder's weights are of a model with a classifier's head, as reward models have."""
+    return any("SequenceClassification" in str(name) for name in config.architectures or ())
 
 
 def load_config(part: ModelPart) -> Any:
@@ -279,11 +290,11 @@ def _read_model(
         what = f"{name} is {list(found)} in the weights and {list(wanted)} by the config"
         raise _unfit(folder, what, len(report["mismatched_keys"]))
     report["unexpected_keys"] = set(report["unexpected_keys"]) - ({"lm_head.weight"} if rewards else set())
-    if not rewards and any("SequenceClassification" in str(name) for name in config.architectures or ()):
+    if rewards and not hasattr(model, "score"):
         raise ModelError(
-            "a classifier or reward model, which writes no answers",
+            f"{type(model).__name__} has no head for rewards that is known here",
             where=str(folder),
-            do="name the model that it was made from; a reward model grades: a grader of type reward_model",
+            do="choose a model that writes text from left to right, such as a Llama, Qwen, Gemma or GPT-2",
         )
     if rewards and set(report["missing_keys"]) == {REWARD_HEAD}:
         report["missing_keys"] = []

@@ -16,6 +16,7 @@ import torch
 
 from whet.errors import ModelError
 from whet.models.language_model import LanguageModel, by_row
+from whet.models.load import is_classifier
 from whet.models.probe import probe
 from whet.models.saved import open_run
 from whet.recipe import GraderPart, MultiPart, RewardModelPart
@@ -44,7 +45,8 @@ class RewardModel:
         ]
         rows = [self._row(rendered[-1]) for rendered in self.renderer.conversations(talks)]
         found = [math.nan] * len(rows)
-        fit = [index for index, row in enumerate(rows) if 1 < len(row) <= self.longest]
+        # What would follow a row is no input.
+        fit = [index for index, row in enumerate(rows) if 1 < len(row) <= self.longest + 1]
         packs = pack_rows([rows[index] for index in fit], PACK_TOKENS, self.model.shares, not self.model.shares)
         for pack in packs:
             with torch.no_grad(), self.model.running():
@@ -75,8 +77,7 @@ def open_reward_models(part: GraderPart, device: str | torch.device = "cpu") -> 
 def open_reward_model(folder: Path | str, device: str | torch.device = "cpu") -> RewardModel:
     """Raises RunError for a run of another objective, ModelError for a folder that is no reward model."""
     loaded = open_run(folder, device=device, rewards=True)
-    made = str(loaded.model.config.architectures)
-    if not (Path(folder).expanduser() / "recipe.yaml").is_file() and "SequenceClassification" not in made:
+    if not (Path(folder).expanduser() / "recipe.yaml").is_file() and not is_classifier(loaded.model.config):
         raise ModelError(
             "no reward model: it has no head that gives one number",
             where=str(folder),

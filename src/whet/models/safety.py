@@ -62,7 +62,7 @@ _NAMES_SOMETHING = re.compile(
 )
 # A model's own name, left by older versions in every config and overwritten at loading.
 _HARMLESS_KEYS = frozenset({"_name_or_path", "name_or_path", "_commit_hash"})
-_NOT_CAUSAL = re.compile(r"For(MaskedLM|SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice)$")
+_NOT_CAUSAL = re.compile(r"For(MaskedLM|TokenClassification|QuestionAnswering|MultipleChoice)$")
 
 
 def check_folder(folder: Path, part: ModelPart, weights: bool = True) -> list[str]:
@@ -233,7 +233,8 @@ def _check_quantised(config: dict[str, Any], path: Path) -> None:
 
 
 def _check_type(config: dict[str, Any], path: Path, part: ModelPart) -> None:
-    """A known type of causal language model, or one that brings its code and may run it."""
+    """A known type of causal language model, one with a head for rewards too, or one that brings its code and may run
+    it."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 

@@ -11,9 +11,9 @@ from whet.errors import RowError
 from whet.objectives.contract import Batch, Loss, Objective, Renderer, Scores
 from whet.objectives.pairs import answered
 from whet.recipe import KTOPart
-from whet.rows import Example, Row, given
+from whet.rows import OTHER, Example, Row, given
 
-GOOD, BAD, OTHER = "good", "bad", "other"
+GOOD, BAD = "good", "bad"
 
 
 def rows_of(

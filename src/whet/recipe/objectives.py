@@ -139,6 +139,12 @@ class PPOPart(PolicyPart):
     cliprange_value: Positive = 0.2
     whiten_advantages: bool = True
 
+    @model_validator(mode="after")
+    def _adaptable(self) -> PPOPart:
+        if self.kl_target is not None and not self.beta:
+            raise ValueError("kl_target adapts beta, which must begin above 0")
+        return self
+
 
 ObjectivePart = Annotated[
     SFTPart

@@ -50,7 +50,7 @@ def serve(
         shelf = open_shelf(sources, at_once=at_once, most_waiting=most_waiting, device=device, dtype=weights)
         try:
             app = make_app(shelf, Key(api_key) if api_key is not None else None)
-            settings = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", server_header=False,
+            settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False,
                                       backlog=BACKLOG, timeout_graceful_shutdown=5)  # fmt: skip
 
             class Server(uvicorn.Server):

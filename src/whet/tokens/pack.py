@@ -11,7 +11,7 @@ target, since nothing is predicted from that one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -154,12 +154,12 @@ class _Trie:
 
     def more(self, group: Sequence[np.ndarray]) -> int:
         """Tokens that these rows would add, in this order."""
-        first, *others = group
-        size = len(first) - self.branch(first)
-        return size + sum(
-            len(body) - (_common(before, body) if self.share else 0)
-            for before, body in zip(group, others, strict=False)
-        )
+        if len(group) == 1:
+            return len(group[0]) - self.branch(group[0])
+        trial = _Trie(self.share, path=[replace(node, children=[], ends=[]) for node in self.path], before=self.before)
+        for body in group:
+            trial.add(0, body, trial.branch(body))
+        return trial.size
 
     def add(self, index: int, body: np.ndarray, depth: int) -> None:
         """Add a row that branches off at `depth`."""

@@ -20,7 +20,7 @@ from whet.recipe import PolicyPart, PPOPart
 from whet.rows import Row
 from whet.train.engine import Engine, Step
 from whet.train.offline import Position, check_number, end_step, signals, step_event
-from whet.train.rollout import Asker, Graded, Scores, divergences, learnable
+from whet.train.rollout import Asker, Graded, Scores, check_graded, divergences, learnable
 from whet.train.schedule import Schedule
 from whet.train.trouble import look
 
@@ -79,7 +79,7 @@ def learn(engine: Engine, part: Any, rows: Sequence[Row], rate: float, step: int
     order = np.random.default_rng([engine.part.seed, step])
     seen: list[Step] = []
     for _ in range(part.num_iterations):
-        for places in np.array_split(order.permutation(len(rows)), part.minibatches):
+        for places in np.array_split(order.permutation(len(rows)), min(part.minibatches, len(rows))):
             chosen = [rows[place] for place in places]
             seen.append(engine.forward_backward(chosen))
             check_number(seen[-1].loss, "loss", step, chosen)
@@ -92,21 +92,21 @@ def learn(engine: Engine, part: Any, rows: Sequence[Row], rate: float, step: int
 
 
 def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
-    """What a step's answers were like: rewards, by grader too; lengths in tokens; shares of answers that were cut, of
-    answers without a grade, and of prompts whose answers are all worth the same."""
+    """What a step's answers, of which some have a grade, were like: rewards, by grader too; lengths in tokens; shares
+    of answers that were cut, of answers without a grade, and of prompts whose answers are all worth the same."""
     scores_R, size = graded.scores, part.num_generations
     known = scores_R[~np.isnan(scores_R)]
     told = {
-        "reward": float(known.mean()) if len(known) else 0.0,
-        "reward_deviation": float(known.std()) if len(known) else 0.0,
+        "reward": float(known.mean()),
+        "reward_deviation": float(known.std()),
         "length": float(np.mean([len(answer.ids) for answer in graded.answers])),
         "cut": float(np.mean([not answer.stopped for answer in graded.answers])),
         "ungraded": float(np.isnan(scores_R).mean()),
         "equal_groups": 0.0,
     }
     if size > 1:
-        spread_P = np.ptp(np.nan_to_num(scores_R).reshape(-1, size), axis=1)
-        told["equal_groups"] = float((spread_P == 0).mean())
+        groups = [group[~np.isnan(group)] for group in scores_R.reshape(-1, size)]
+        told["equal_groups"] = float(np.mean([len(np.unique(group)) < 2 for group in groups]))
     parts = sorted({name for grade in graded.grades for name in grade.parts})
     for name in parts if len(parts) > 1 else []:
         told[f"reward_{name}"] = float(np.mean([grade.parts[name] for grade in graded.grades if name in grade.parts]))
@@ -116,8 +116,10 @@ def signs(graded: Graded, part: PolicyPart) -> dict[str, float]:
 
 def held_out(asker: Asker, prompts: Sequence[Row], keep: Callable[[list[Sample]], None]) -> dict[str, float]:
     """The likeliest answers to held-out prompts: their mean reward, and the other signs. "loss" is the reward's
-    negative, so that the lowest is the best. `keep` gets the first few of them."""
+    negative, so that the lowest is the best. `keep` gets the first few of them. Raises TrainingError where none can be
+    graded."""
     graded = asker.ask(prompts, seed=0, greedy=True)
+    check_graded(graded)
     shown = zip(graded.items[:SHOWN], graded.answers, graded.grades, strict=False)
     keep([{"prompt": item["prompt"], "answer": answer.text, "score": grade.score} for item, answer, grade in shown])
     told = signs(graded, asker.part.model_copy(update={"num_generations": 1}))

@@ -15,7 +15,7 @@ from whet.data import duplicates
 from whet.errors import PreflightError, StorageError
 from whet.objectives import OBJECTIVES
 from whet.recipe import PreflightPart, Recipe
-from whet.rows import Example, Message, Row, with_companions
+from whet.rows import OTHER, Example, Message, Row, own, with_companions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -201,7 +201,7 @@ def _fit(
         if example.weight == 0 or _silent(example):
             side.nothing_to_learn.add(example.place, _reason(example))
             continue
-        too_long = [needed for needed in map(_needed, with_companions(rows)[0]) if needed > max_length]
+        too_long = [needed for needed in map(_needed, own(rows)) if needed > max_length]
         splits = part.too_long == "split" and example.shape == "text"
         pieces = [piece for row in rows for piece in _shortened(row, part.too_long, splits, max_length)]
         pieces = [piece for piece in pieces if _learnable(piece)]
@@ -216,11 +216,11 @@ def _fit(
         elif too_long:
             (side.split if splits else side.cut).add(example.place, note, longest)
         kept += pieces
-    sequences, _ = with_companions(kept)
+    sequences = own(kept)
     side.sequences = len(sequences)
     side.tokens = sum(map(len, sequences))
     side.target_tokens = sum(row.target_count for row in sequences)
-    lengths = [len(row) for rows in rendered for row in with_companions(rows)[0]]
+    lengths = [len(row) for rows in rendered for row in own(rows)]
     if lengths:
         quantiles = np.quantile(lengths, [0.5, 0.9, 0.99, 1.0], method="inverted_cdf")
         names = ("median", "90 %", "99 %", "longest")
@@ -236,11 +236,14 @@ def _needed(row: Row) -> int:
 
 def _shortened(row: Row, too_long: str, splits: bool, max_length: int) -> list[Row]:
     """The row in at most `max_length` tokens: as it is, without its end, in pieces, or not at all; with companions all
-    of them or none."""
+    of them or none. One that is not learnt from is cut, and costs nothing."""
     if row.companions:
-        own, *others = (_shortened(each, too_long, False, max_length) for each in with_companions([row])[0])
-        whole = all(others) and bool(own)
-        return [replace(own[0], companions=tuple(other[0] for other in others))] if whole else []
+        first, *others = (
+            _shortened(each, "cut" if each.role == OTHER else too_long, False, max_length)
+            for each in with_companions([row])[0]
+        )
+        whole = all(others) and bool(first)
+        return [replace(first[0], companions=tuple(other[0] for other in others))] if whole else []
     if len(row) <= max_length:
         return [row]
     needed = _needed(row)
@@ -257,9 +260,11 @@ def _slice(row: Row, begin: int, end: int) -> Row:
 
 def _learnable(row: Row) -> bool:
     """Whether it has targets, and each companion too; answers that are the same tokens teach no preference."""
-    rows, _ = with_companions([row])
-    different = len(rows) == 1 or len({one.ids.tobytes() for one in rows}) > 1
-    return different and all(one.target_count for one in rows)
+    answers: dict[str, list[bytes]] = {}
+    for one in own([row]):
+        answers.setdefault(one.role, []).append(one.ids.tobytes())
+    different = len(answers) == 1 or len(set(map(tuple, answers.values()))) > 1
+    return different and all(one.target_count for one in own([row]))
 
 
 def _silent(example: Example) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from whet.rows import Row, given, with_companions
 from whet.train.checkpoint import rows_fingerprint
 from whet.train.engine import Engine
 
+UNLIKE = ("_name_or_path", "transformers_version", "use_cache", "architectures")
+"""Of a config: what may differ where the model is the same."""
 KEPT = 32
 """References on disk; the one that was not read for longest goes first."""
 
@@ -85,8 +88,12 @@ def folder() -> Path:
 
 
 def key(engine: Engine, flat: Sequence[Row], model: str) -> str:
-    """Of model, rows and precision; weights of rows change nothing, but count as other rows."""
-    told = f"{model} {rows_fingerprint(flat)} {engine.compute_dtype} {engine.language_model.path}"
+    """Of weights, config (positions, caps), rows and precision; weights of rows change nothing, but count as other
+    rows."""
+    language_model = engine.language_model
+    config = {name: value for name, value in language_model.config.to_dict().items() if name not in UNLIKE}
+    told = f"{model} {json.dumps(config, sort_keys=True, default=str)} {rows_fingerprint(flat)} "
+    told += f"{engine.compute_dtype} {language_model.path}"
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
@@ -110,5 +117,6 @@ def _keep(path: Path, found: Sequence[np.ndarray]) -> None:
         known = sorted(path.parent.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)
         for old in known[:-KEPT]:
             old.unlink(missing_ok=True)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError):
+        with suppress(OSError):
+            temporary.unlink()

@@ -90,9 +90,11 @@ def asker_of(engine: Engine, renderer: Renderer, part: PolicyPart, examples: Seq
 
 
 def item_of(example: Example) -> dict[str, Any]:
-    """What graders know of a row: its other columns, the prompt's last turn as `prompt`, all turns as `messages`."""
+    """What graders know of a row: its other columns, the prompt's last turn as `prompt`, all turns as `messages`, and
+    its place, by which they name it."""
     last = example.prompt[-1].get("content") or ""
-    return {**example.extra, "id": example.id, "prompt": str(last), "messages": example.prompt}
+    own = {"id": example.id, "prompt": str(last), "messages": example.prompt}
+    return {"place": example.place, **example.extra, **own}
 
 
 def rows_of(graded: Graded) -> list[Row]:
@@ -109,37 +111,50 @@ def rows_of(graded: Graded) -> list[Row]:
 def learnable(graded: Graded, engine: Engine, reference: Scores | None, part: PolicyPart, beta: float) -> list[Row]:
     """The rows with what the objective must be given: advantages, and reference, value and return where it needs them.
     An answer without a grade takes no part: its row weighs nothing. Raises TrainingError where none has a grade."""
+    check_graded(graded)
     rows, scores_R = rows_of(graded), graded.scores
-    known_R = ~np.isnan(scores_R)
-    if not known_R.any():
-        raise TrainingError(
-            f"none of {len(rows)} answers could be graded: {graded.faults[0] if graded.faults else 'no score'}",
-            do="look at the grader with `whet grade`; the last checkpoint is as it was",
-        )
     if reference is not None:
         rows = [given(row, reference=logps.numpy()) for row, logps in zip(rows, reference(rows), strict=True)]
     if isinstance(part, PPOPart):
         made = _by_values(rows, scores_R, engine, part, beta)
     else:
         made = _by_comparison(rows, scores_R, part, beta)
-    return [row if known else replace(row, weight=0.0) for row, known in zip(made, known_R, strict=True)]
+    return [replace(row, weight=0.0) if np.isnan(score) else row for row, score in zip(made, scores_R, strict=True)]
+
+
+def check_graded(graded: Graded) -> None:
+    """Raises TrainingError where no answer has a grade."""
+    if np.isnan(graded.scores).all():
+        why = graded.faults[0] if graded.faults else "no score"
+        raise TrainingError(
+            f"none of {len(graded.grades)} answers could be graded: {why}",
+            do="look at the grader with `whet grade`; the last checkpoint is as it was",
+        )
 
 
 def _by_comparison(rows: list[Row], scores_R: np.ndarray, part: PolicyPart, beta: float) -> list[Row]:
     """One advantage for all tokens of an answer, from how it compares with the others."""
     rewards_R = scores_R - (beta * divergences(rows) if part.kl_in == "reward" and beta else 0.0)
-    if part.kind == "reinforce++":
-        advantages_R = advantages.over_batch(_filled(rewards_R[None])[0])
-    else:
-        rewards_PG = _filled(rewards_R.reshape(-1, part.num_generations))
-        if isinstance(part, GRPOPart):
-            advantages_R = advantages.of_group(rewards_PG, part.scale_rewards).ravel()
-        else:
-            advantages_R = advantages.leave_one_out(rewards_PG).ravel()
+    alike = [range(len(rows))] if part.kind == "reinforce++" else np.arange(len(rows)).reshape(-1, part.num_generations)
+    advantages_R = np.zeros(len(rows))
+    for places in alike:
+        known = [place for place in places if not np.isnan(rewards_R[place])]
+        advantages_R[known] = _compared(rewards_R[known], part)
     return [
         given(row, advantage=np.full(row.target_count, advantage, np.float32))
         for row, advantage in zip(rows, advantages_R, strict=True)
     ]
+
+
+def _compared(rewards_K: np.ndarray, part: PolicyPart) -> np.ndarray:
+    """Advantages of the answers that have a grade; one alone has nothing to be compared with."""
+    if part.kind == "reinforce++":
+        return advantages.over_batch(rewards_K)
+    if len(rewards_K) < 2:
+        return np.zeros(len(rewards_K))
+    if isinstance(part, GRPOPart):
+        return advantages.of_group(rewards_K[None], part.scale_rewards).ravel()
+    return advantages.leave_one_out(rewards_K[None]).ravel()
 
 
 def _by_values(rows: list[Row], scores_R: np.ndarray, engine: Engine, part: PPOPart, beta: float) -> list[Row]:
@@ -155,7 +170,9 @@ def _by_values(rows: list[Row], scores_R: np.ndarray, engine: Engine, part: PPOP
         made.append(advantages.gae(rewards_T, values_T, part.gamma, part.lam))
     advantages_RT = [advantage_T for advantage_T, _ in made]
     if part.whiten_advantages:
-        advantages_RT = advantages.whitened(advantages_RT)
+        known = np.flatnonzero(~np.isnan(scores_R))
+        for place, whitened in zip(known, advantages.whitened([advantages_RT[n] for n in known]), strict=True):
+            advantages_RT[place] = whitened
     return [
         given(row, **{
             "advantage": advantage_T.astype(np.float32),
@@ -169,11 +186,3 @@ def _by_values(rows: list[Row], scores_R: np.ndarray, engine: Engine, part: PPOP
 def divergences(rows: Sequence[Row]) -> np.ndarray:
     """[R]: log p - log p_ref of each answer as it was drawn, in nats."""
     return np.array([float((row.given["sampled"] - row.given["reference"]).sum()) for row in rows])
-
-
-def _filled(rewards_PG: np.ndarray) -> np.ndarray:
-    """Unknown rewards as the mean of the known ones beside them, so that they move no other's advantage."""
-    known = ~np.isnan(rewards_PG)
-    sums, counts = np.where(known, rewards_PG, 0.0).sum(1), known.sum(1)
-    means_P1 = (sums / np.maximum(counts, 1))[:, None]
-    return np.where(known, rewards_PG, means_P1)

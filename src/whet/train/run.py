@@ -44,6 +44,7 @@ from whet.train.progress import Progress, Silent
 from whet.train.reference import frozen, with_reference
 from whet.train.report import write_report
 from whet.train.rollout import asker_of
+from whet.train.runs import is_run
 from whet.train.samples import answers, sample_prompts
 from whet.train.schedule import Schedule
 from whet.train.start import Rows, open_rows, start
@@ -131,7 +132,8 @@ def _run(
             try:
                 return work.finish(work.train(tensors), time.perf_counter() - began)
             except (Interrupted, TrainingError):
-                write_report(folder)  # what there is up to here
+                if is_run(folder):
+                    write_report(folder)  # what there is up to here
                 raise
 
 

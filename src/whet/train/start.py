@@ -112,6 +112,12 @@ def start(
             "answers are drawn by one process", where="objective.kind", do="start whet once, without ranks"
         )
     rewards = OBJECTIVES[recipe.objective.kind].reads == "rewards"
+    if rewards and hasattr(recipe.method, "num_virtual_tokens"):
+        raise RecipeError(
+            f"method {recipe.method.kind} puts tokens before the text, and trains no head for rewards",
+            where="method.kind",
+            do="take method=lora or method=full",
+        )
     if loaded is None or rewards:
         set_seed(seed)
         loaded = load(recipe.model, torch.float32 if method.needs_float32 else weights, accelerator.device, rewards)
@@ -120,7 +126,7 @@ def start(
     fingerprint = model_fingerprint(loaded.model)
     parameters = sum(p.numel() for p in loaded.model.parameters())
     new = tuple(tokenizer.convert_tokens_to_ids(recipe.model.new_tokens))
-    given = Given(tokenizer, Schedule.of(recipe, len(rows.prepared.train)).total_steps, new)
+    given = Given(tokenizer, _updates(recipe, len(rows.prepared.train)), new)
     adapted = method.apply(loaded.model, recipe.method, given)
     probed = probe(adapted, len(tokenizer))
     if recipe.train.gradient_checkpointing:
@@ -137,6 +143,12 @@ def start(
     engine = Engine(language_model, recipe.objective, recipe.train, accelerator, compute, warn, recipe.method)
     padded = [f"padded batches: {probed.reason}"] if probed.reason else []
     return Started(engine, fingerprint, parameters, [*loaded.notes, *padded])
+
+
+def _updates(recipe: Recipe, rows: int) -> int:
+    """Of the optimiser: where answers are drawn, a step has several."""
+    steps, part = Schedule.of(recipe, rows).total_steps, recipe.objective
+    return steps * part.num_iterations * part.minibatches if isinstance(part, PolicyPart) else steps
 
 
 def _check_ids(loaded: Loaded, prepared: Prepared) -> None:
