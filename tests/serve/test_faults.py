@@ -146,10 +146,11 @@ def test_a_model_without_numbers_fails_the_one_answer_alone(serve: Any) -> None:
 
 def test_a_step_that_fails_ends_what_was_in_flight_and_no_more(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve()
-    with monkeypatch.context() as broken:
-        broken.setattr(decode.Decoder, "_step", lambda decoder: 1 / 0)
-        with pytest.raises(openai.InternalServerError, match="the server's log says why"):
-            chat(server, n=2)
+    for place in ("_step", "_admit", "_lay"):
+        with monkeypatch.context() as broken:
+            broken.setattr(decode.Decoder, place, lambda *_: 1 / 0)
+            with pytest.raises(openai.InternalServerError, match="the server's log says why"):
+                chat(server, n=2)
     assert chat(server).choices
     assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
 

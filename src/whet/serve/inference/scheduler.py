@@ -101,7 +101,7 @@ class Turn:
     def admit(self) -> None:
         """Requests that have arrived, among the rows that wait."""
         while self.arrived:
-            asked = self.arrived.popleft()
+            asked = self.arrived[0]
             if self.decoder is None:
                 model = self.side.model
                 if takes_tries(model):
@@ -110,6 +110,7 @@ class Turn:
                 else:
                     self.decoder = Sequential(model, self.choose)
             self._add(self.decoder, asked, asked.choices)
+            self.arrived.popleft()  # only now: whatever fails before, it is told
 
     def _add(self, decoder: Decoder | Sequential, asked: Asked, choices: Sequence[Choice]) -> None:
         prompts = [[*choice.prompt, *choice.ids] for choice in choices]
@@ -167,9 +168,11 @@ class Turn:
             self.decoder.drop(list(self.asked_by))  # its thread must have ended
         self.decoder = None
         waiting = [(asked, self.choose.choices[row]) for row, asked in self.asked_by.items()]
-        waiting += [(asked, choice) for asked in self.arrived for choice in asked.choices]
-        for held in (self.choose.choices, self.asked_by, self.arrived):
-            held.clear()
+        while self.arrived:
+            asked = self.arrived.popleft()
+            waiting += [(asked, choice) for choice in asked.choices]
+        self.choose.choices.clear()
+        self.asked_by.clear()
         for asked, choice in waiting:
             asked.deliver([Piece(choice.number, "", fault=fault)])
         while self.work:

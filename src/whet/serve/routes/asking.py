@@ -34,8 +34,8 @@ def metrics_of(request: Request) -> Metrics:
     return request.app.state.metrics  # type: ignore[no-any-return]
 
 
-class Client(Exception):
-    """The client has left."""
+class ClientLeft(Exception):
+    """Nobody reads the answer any more."""
 
 
 class Answers:
@@ -138,12 +138,12 @@ def _room(served: Served, prompt: list[int], max_tokens: int | None, param: str)
 
 
 async def while_there(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """What `work` gives. Raises Client, and stops it, where the client leaves first."""
+    """What `work` gives. Raises ClientLeft, and stops it, where the client leaves first."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise Client
+            raise ClientLeft
         return working.result()
     finally:
         for task in (working, leaving):
@@ -160,7 +160,7 @@ async def answered(request: Request, work: Coroutine[Any, Any, Any]) -> Response
     """A JSON answer, unless the client leaves before it is whole."""
     try:
         data = await while_there(request.receive, work)
-    except Client:
+    except ClientLeft:
         return Response(status_code=499)  # nobody reads it; the counts do
     return Response(as_json(data), media_type="application/json")
 
@@ -176,7 +176,7 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.events):
-            with suppress(Client):
+            with suppress(ClientLeft):
                 await while_there(receive, self.stream_response(send))
 
 
