@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "whet"
-PLAIN = {"recipe", "errors", "rows", "entrance", "look", "endpoint", "answers", "functions"}
+PLAIN = {"recipe", "errors", "rows", "entrance", "look", "endpoint", "listen", "answers", "functions"}
 """Modules that every room may import; they themselves import little of whet."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "entrance": set(),
     "rows": set(),
     "endpoint": {"errors", "recipe"},
+    "listen": {"errors"},
     "answers": set(),
     "functions": {"errors"},
     "look": {"errors"},
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fewshot": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate", "incontext"},
     "rlhf": {"data", "tokens", "models", "train", "graders", "evaluate"},
     "human": {"data", "tokens", "models", "train", "evaluate"},
+    "serve": {"data", "tokens", "models", "methods", "objectives", "train", "evaluate"},
     "api": {"data", "tokens", "models", "methods", "objectives", "train", "advise", "evaluate"},
     "cli": {
         "data",
@@ -51,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "api",
         "graders",
         "rlhf",
+        "serve",
     },
     "__init__": {"models", "train", "api"},
     "__main__": {"cli"},
@@ -99,6 +102,7 @@ def test_the_reader_of_imports_sees_every_form() -> None:
         ["recipe", "--help"],
         ["grade", "--help"],
         ["review", "--help"],
+        ["serve", "--help"],
     ],
 )
 def test_help_does_not_import_torch(words: list[str]) -> None:

@@ -12,7 +12,8 @@ from whet.cli import app
 from whet.errors import MissingExtra, RecipeError, RowError, RunError
 from whet.human.folder import Review, open_review
 from whet.human.log import Judgement, Log
-from whet.human.serve import is_loopback, serve
+from whet.human.serve import serve
+from whet.listen import is_loopback
 
 
 def whet(*words: str) -> Any:

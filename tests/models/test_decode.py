@@ -15,11 +15,13 @@ from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, T
 
 import whet
 from whet.errors import ModelError
+from whet.methods import METHODS, Given
 from whet.models import decode
 from whet.models.draw import Draw
 from whet.models.generate import sample
 from whet.models.load import load
 from whet.models.probe import takes_tries
+from whet.recipe import check_recipe
 
 PACKAGE = Path(whet.__file__).parent
 
@@ -97,6 +99,133 @@ def test_what_no_row_sees_any_more_is_forgotten(make_model: Any) -> None:
     assert most >= 2
     assert not decoder.cache.shared
     assert not decoder.ends
+
+
+def test_prompts_are_added_and_rows_dropped_between_steps(make_model: Any) -> None:
+    model = make_model("llama").eval()
+    expected = [alone(model, prompt, 12) for prompt in prompts()]
+    decoder = decode.Decoder(model, prompts()[:4], [12] * 4, Draw())
+    said: dict[int, list[int]] = {}
+    with decoder.running():
+        for step in range(200):
+            if step in (2, 3, 9):
+                first = {2: 4, 3: 6, 9: 9}[step]
+                more = prompts()[first : {4: 6, 6: 9, 9: 11}[first]]
+                assert decoder.add(more, [12] * len(more)) == range(first, first + len(more))
+            if step == 6:
+                assert {row.index for row in decoder.flight} & {1, 3}, "one in flight"
+                assert decoder.waiting, "and one that waits"
+                dropped = {1, 3, decoder.waiting[-1]}
+                decoder.drop(dropped)
+            for row, token, _ in decoder.step(frozenset(), 3):
+                said.setdefault(row, []).append(token)
+    assert {row: said[row] for row in range(11) if row not in dropped} == {
+        row: expected[row] for row in range(11) if row not in dropped
+    }
+    assert all(len(said.get(row, [])) < 12 for row in dropped)
+    held = (decoder.segments, decoder.rooms, decoder.end_of, decoder.ends, decoder.cache.shared)
+    assert not any(held), "nothing of them is kept"
+
+
+def test_slots_of_many_short_rows_are_not_kept_for_a_long_one(make_model: Any) -> None:
+    model = make_model("llama", max_position_embeddings=4096).eval()
+    short = [[5, 6, number] for number in range(3, 43)]
+    decoder = decode.Decoder(model, short, [60] + [3] * 39, Draw())
+
+    def slots() -> tuple[int, int]:
+        return decoder.cache.keys[0].shape[0], decoder.cache.keys[0].shape[2]
+
+    with decoder.running():
+        decoder.step(frozenset(), 40)
+        assert slots()[0] == 40
+        while len(decoder.flight) > 1:
+            decoder.step(frozenset(), 40)
+        decoder.add([[7] * 1000], [3])
+        decoder.step(frozenset(), 40)
+        assert slots()[0] == 2
+        assert slots()[1] >= 1000
+        while len(decoder.flight) > 1:
+            decoder.step(frozenset(), 40)
+        decoder.add(short, [3] * 40)
+        decoder.step(frozenset(), 41)
+        assert slots()[0] == 41
+        assert slots()[1] < 1000
+        while decoder.flight:
+            decoder.step(frozenset(), 41)
+    assert not decoder.cache.keys, "nobody is left"
+
+
+def stepped(decoder: decode.Decoder, said: dict[int, list[int]], steps: int = 1000) -> None:
+    for _ in range(steps):
+        for row, token, _ in decoder.step(frozenset(), 4):
+            said.setdefault(row, []).append(token)
+        if not (decoder.flight or decoder.waiting):
+            return
+
+
+def test_beginnings_are_kept_for_prompts_to_come(make_model: Any) -> None:
+    """The first two that share one compute it; the third and all after it do not."""
+    model = make_model("llama").eval()
+    takes_tries(model)
+    shapes: list[int] = []
+    model.model.embed_tokens.register_forward_hook(lambda _, inputs, out: shapes.append(out.shape[1]))
+    draw = np.random.default_rng(1)
+    stem, branch = draw.integers(3, 97, 50).tolist(), draw.integers(3, 97, 40).tolist()
+    tails = [draw.integers(3, 97, 5).tolist() for _ in range(6)]
+    given = [stem + tails[0], stem + tails[1], stem + tails[2], stem + branch + tails[3], stem + branch + tails[4]]
+    given += [stem + branch + tails[5], stem + tails[0], stem]
+    decoder, said, computed = decode.Decoder(model, [], [], Draw(), keep=1000), dict[int, list[int]](), []
+    with decoder.running():
+        for prompt in given:
+            decoder.add([prompt], [4])
+            before = len(shapes)
+            stepped(decoder, said)
+            computed.append(shapes[before])
+    assert computed == [55, 55, 5, 45, 45, 5, 5, 50]
+    assert [said[row] for row in range(len(given))] == [alone(model, prompt, 4) for prompt in given]
+    assert sum(len(ids) for _, ids in decoder.prefixes.held.values()) == 50 + 40 + 49, "the last but its end"
+    assert decoder.cache.shared.keys() == decoder.segments.keys() == decoder.prefixes.held.keys()
+
+
+@pytest.mark.parametrize("method", [None, "prefix", "prompt"])
+@pytest.mark.parametrize("keep", [60, 10_000])
+def test_answers_do_not_hang_on_what_is_kept(make_model: Any, method: str | None, keep: int) -> None:
+    """Prompts come in any order, many at once or one, some are dropped; little or much is kept of them."""
+    model = make_model("llama").eval()
+    if method is not None:
+        tree = {"model": "llama", "data": "a.jsonl", "method": {"kind": method, "num_virtual_tokens": 3}}
+        model = METHODS[method].apply(model, check_recipe(tree, "test").method, Given())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.normal_(std=0.3)
+        model.eval()
+    draw = np.random.default_rng(2)
+    ids = lambda size: draw.integers(3, 97, size).tolist()  # noqa: E731
+    stems = [ids(40), ids(35)]
+    stems += [stems[0] + ids(36), stems[0] + ids(33)]
+    given = [stems[draw.integers(4)] + ids(draw.integers(0, 9)) for _ in range(60)]
+    decoder, said, dropped = decode.Decoder(model, [], [], Draw(), keep=keep), dict[int, list[int]](), set[int]()
+    with decoder.running():
+        begin = 0
+        while begin < len(given):
+            more = given[begin : begin + int(draw.integers(1, 5))]
+            decoder.add(more, [4] * len(more))
+            begin += len(more)
+            stepped(decoder, said, int(draw.integers(1, 9)))
+            if decoder.waiting and draw.random() < 0.3:
+                dropped.add(decoder.waiting[-1])
+                decoder.drop({decoder.waiting[-1]})
+        stepped(decoder, said)
+    plain = decode.Decoder(model, given, [4] * len(given), Draw())
+    expected: dict[int, list[int]] = {}
+    with plain.running():
+        stepped(plain, expected)
+    assert dropped
+    assert said == {row: expected[row] for row in range(len(given)) if row not in dropped}
+    assert sum(len(ids) for _, ids in decoder.prefixes.held.values()) <= keep
+    assert decoder.prefixes.held
+    assert decoder.segments.keys() == decoder.prefixes.held.keys()
 
 
 def test_fewer_rows_where_memory_is_short(make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from whet.errors import ModelError
 from whet.models.attention import NAME
-from whet.models.generate import _Text, sample, stream
+from whet.models.generate import Text, sample, stream
 
 STORIES = Path(__file__).parents[2] / "../shared/models/stories260K"
 TEXTS = ["naïve café — 漢字とかな, and 🙂👩‍👩‍👧!", "  two blanks\n\n\ttab ", "السلام عليكم", "", "\ud7ff\ufffd?"]
@@ -173,7 +173,7 @@ def test_streamed_and_whole_answers_are_the_same_text(model: Any, tokenizer: Any
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_comes_in_whole_characters(tokenizer: Any, text: str) -> None:
     ids = tokenizer(text, add_special_tokens=False).input_ids
-    told = _Text(tokenizer, tokenizer("the cat 漢").input_ids)
+    told = Text(tokenizer, tokenizer("the cat 漢").input_ids)
     pieces = [told.add(token) for token in ids]
     assert "".join(pieces) + told.rest() == text
     if "\ufffd" not in text:
@@ -187,7 +187,7 @@ def test_the_blank_before_an_answer_is_kept() -> None:
     tokenizer = AutoTokenizer.from_pretrained(STORIES)
     ids = tokenizer("Once upon a time there was a girl. She sang: 漢字!", add_special_tokens=False).input_ids
     for cut in range(1, len(ids)):
-        told = _Text(tokenizer, ids[:cut])
+        told = Text(tokenizer, ids[:cut])
         text = "".join(told.add(token) for token in ids[cut:]) + told.rest()
         assert tokenizer.decode(ids[:cut]).rstrip("\ufffd") in tokenizer.decode(ids)
         if not tokenizer.decode(ids[:cut]).endswith("\ufffd"):

@@ -27,6 +27,7 @@ from whet.cli import (
     rlhf,
     runs,
     selftest,
+    serve,
     tokens,
     train,
 )
@@ -56,6 +57,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(tokens.app, name="tokens")
 app.command("methods")(methods.methods)
 app.command("review")(review.review)
+app.command("serve")(serve.serve)
 app.command("merge")(merge.merge)
 app.command("selftest")(selftest.selftest)
 app.add_typer(recipe.app, name="recipe")

@@ -85,7 +85,8 @@ def _serve(opened: Review, host: str, port: int) -> None:
     from rich.console import Console
 
     from whet.human.folder import judgements_of
-    from whet.human.serve import is_loopback, serve
+    from whet.human.serve import serve
+    from whet.listen import is_loopback
 
     console = Console(highlight=False)
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Callable, Sequence
 
-from whet.errors import MissingExtra, RunError
+from whet.errors import MissingExtra
 from whet.human.folder import Review, held
 from whet.human.log import Log
 from whet.human.plan import Judge
-
-BACKLOG = 2048
-"""Connections that wait to be taken."""
+from whet.listen import BACKLOG, address, bound
 
 
 def serve(
@@ -33,36 +29,15 @@ def serve(
         from whet.human.server import Desk, make_app
     except ImportError as error:
         raise MissingExtra(error.name or "fastapi", "serve", "a review") from None
-    with held(review) as (judgements, notes), _bound(host, port) as listening:
+    with held(review) as (judgements, notes), bound(host, port) as listening:
         log = Log(review.log)
         app = make_app(Desk(review, log, judgements))
         # Without a log_config: setting one up closes the handlers of others, and absl's closes stderr with it.
         settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False,
                                   backlog=BACKLOG, timeout_graceful_shutdown=5)  # fmt: skip
-        where = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        where = address(host, listening)
         told([(judge, f"{where}/?token={judge.token}") for judge in review.judges], notes)
         try:
             uvicorn.Server(settings).run(sockets=[listening])
         finally:
             log.close()
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(BACKLOG)  # from here on who comes waits, and is not refused
-    except (OSError, OverflowError) as error:
-        listening.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(f"cannot listen: {reason}", where=f"{host}:{port}", do="name another --port") from None
-    return listening

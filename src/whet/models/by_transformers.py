@@ -1,8 +1,8 @@
 """Answers through transformers' `generate`, for models whose attention takes no trie: prompts of like lengths padded
 into batches, each of which takes as long as its longest answer.
 
-Tokens are chosen by `Draw` here too, and settings are made in full: what a model's folder says about sampling never
-leaks in.
+Tokens are chosen by `whet.models.draw` here too, and settings are made in full: what a model's folder says about
+sampling never leaks in.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from transformers.generation.streamers import BaseStreamer
 
 from whet.models.attention import NAME, attention_of
-from whet.models.decode import rows_at_once
-from whet.models.draw import Draw
+from whet.models.decode import Choose, rows_at_once
 from whet.models.virtual import virtual_tokens
 
 
@@ -27,7 +26,7 @@ def batched(
     model: Any,
     prompts: Sequence[list[int]],
     rooms: Sequence[int],
-    draw: Draw,
+    draw: Choose,
     stop: frozenset[int],
     batch_size: int,
 ) -> Generator[tuple[int, int, bool], None, None]:
@@ -45,7 +44,7 @@ def batched(
 
 
 def streamed(
-    model: Any, prompt: list[int], room: int, draw: Draw, stop: frozenset[int]
+    model: Any, prompt: list[int], room: int, draw: Choose, stop: frozenset[int]
 ) -> Generator[tuple[int, int, bool], None, None]:
     """The same of one prompt, as its tokens are made, in a thread beside. Closing it stops the model."""
     tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
@@ -108,7 +107,7 @@ def _batches(prompts: Sequence[list[int]], rooms: Sequence[int], batch_size: int
 
 
 def _answers(
-    model: Any, prompts: Sequence[list[int]], batch: list[int], room: int, draw: Draw, stop: frozenset[int]
+    model: Any, prompts: Sequence[list[int]], batch: list[int], room: int, draw: Choose, stop: frozenset[int]
 ) -> list[list[int]]:
     """What the model adds to each prompt, with whatever follows the stop token in a longer batch."""
     longest = max(len(prompts[index]) for index in batch)
@@ -123,7 +122,7 @@ def _answers(
 
 
 def _generate(
-    model: Any, ids_RL: torch.Tensor, mask_RL: torch.Tensor, rows: list[int], room: int, draw: Draw,
+    model: Any, ids_RL: torch.Tensor, mask_RL: torch.Tensor, rows: list[int], room: int, draw: Choose,
     stop: frozenset[int], **more: Any,
 ) -> torch.Tensor:  # fmt: skip
     settings = GenerationConfig(
@@ -143,7 +142,7 @@ def _generate(
 class _Chosen(LogitsProcessor):  # type: ignore[misc]
     """Leaves `generate` one token to choose: the one that was drawn."""
 
-    def __init__(self, draw: Draw, rows: list[int]):
+    def __init__(self, draw: Choose, rows: list[int]):
         self.draw, self.rows = draw, rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

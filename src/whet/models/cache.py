@@ -25,24 +25,37 @@ GROW = 64
 @dataclass
 class Cache:
     """Of each layer: keys and values [G, length, D] of shared segments by their number, and those of rows in slots
-    [slots, G, capacity, D]. What lies in a slot beyond its row's length is finite and of no meaning."""
+    [slots, G, capacity, D]. What lies in a slot beyond its row's length is finite and of no meaning. Rows lie in the
+    first `rows` slots, the longest with `length` tokens: what must be kept where slots are laid anew."""
 
     shared: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
     keys: list[torch.Tensor] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
+    rows: int = 0
+    length: int = 0
 
     def room(self, layer: int, slots: int, length: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """See to it that a layer has so many slots of such a length, `key` and `value` [1, G, T, D] being like them."""
+        """See to it that a layer has so many slots of such a length, `key` and `value` [1, G, T, D] being like them.
+        Slots are laid for the rows there are: those of many short ones are not kept for a long one, nor its length for
+        them."""
+        most, longest = max(slots, self.rows), max(length, self.length)
         for held, like in ((self.keys, key), (self.values, value)):
             if len(held) <= layer:
                 held.append(like.new_zeros(0, like.shape[1], 0, like.shape[3]))
             old = held[layer]
             if old.shape[0] >= slots and old.shape[2] >= length:
                 continue
-            capacity = old.shape[2] if old.shape[2] >= length else length + max(GROW, length // 2)
-            new = like.new_zeros(max(slots, old.shape[0]), like.shape[1], capacity, like.shape[3])
-            new[: old.shape[0], :, : old.shape[2]] = old
+            capacity = longest + max(GROW, longest // 2)
+            if longest <= old.shape[2] <= capacity:
+                capacity = old.shape[2]
+            new = like.new_zeros(most, like.shape[1], capacity, like.shape[3])
+            kept = old[:most, :, :capacity]
+            new[: kept.shape[0], :, : kept.shape[2]] = kept
             held[layer] = new
+
+    def lay_down(self) -> None:
+        """Slots are given back where no row is left in them."""
+        self.keys, self.values, self.rows, self.length = [], [], 0, 0
 
     def move(self, source: int, target: int, length: int) -> None:
         """A row to another slot."""

@@ -16,11 +16,17 @@ LONGEST = 512
 BATCH = 32
 
 
-@torch.no_grad()
 def embed(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
     """[texts, width] float32, each row of Euclidean length one; an empty text is the vector of the end token."""
     ids = [tokenizer(text, verbose=False)["input_ids"][:LONGEST] or [tokenizer.eos_token_id or 0] for text in texts]
-    found = np.empty((len(texts), model.get_input_embeddings().embedding_dim), dtype=np.float32)
+    found: np.ndarray = embed_ids(model, ids)
+    return found
+
+
+@torch.no_grad()
+def embed_ids(model: Any, ids: Sequence[list[int]]) -> np.ndarray:
+    """The same of token ids, all of which count."""
+    found = np.empty((len(ids), model.get_input_embeddings().embedding_dim), dtype=np.float32)
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.model
     for begin in range(0, len(order), BATCH):

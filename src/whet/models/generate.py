@@ -101,7 +101,7 @@ def stream(
     stop = frozenset(stop_ids)
     most = room(model, prompt, max_new_tokens)
     draw = Draw(temperature, top_p, top_k, seed)
-    text = _Text(tokenizer, prompt)
+    text = Text(tokenizer, prompt)
     with _evaluating(model):
         if takes_tries(model):
             tokens = Decoder(model, [prompt], [most], draw).tokens(stop, 1)
@@ -174,12 +174,12 @@ def _completion(
 ) -> Completion:
     end = next((place for place, token in enumerate(ids) if token in stop), None)
     ids = ids if end is None else ids[: end + 1]
-    text = _Text(tokenizer, prompt)
+    text = Text(tokenizer, prompt)
     told = "".join(text.add(token) for token in ids[:end])
     return Completion(ids, told + text.rest(), end is not None, logps and logps[: len(ids)])
 
 
-class _Text:
+class Text:
     """Tokens to text as they come. Decoded from the end of the last piece, not from the beginning: the cost does not
     grow with the answer. A piece that ends within a character (U+FFFD) waits for the rest of it."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from whet.models.attention import NAME, Trie, attention_of, kernel_for
-from whet.models.head import Scaling, head_logps
+from whet.models.head import Scaling, head_logits, head_logps
 from whet.models.virtual import embeddings, is_prefix, keys_and_values, under_root, virtual_tokens
 from whet.tokens.pack import Pack
 
@@ -73,20 +73,36 @@ class LanguageModel(nn.Module):
     def forward(self, pack: Pack) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """log p(target | its row so far) [N] float32; with a value head the values [N] too; of a reward model the
         rewards [N] where each target would be predicted. The model must run under `running()`."""
+        if self.path != "logits" or self.rewards:
+            return self._read(self._hidden(pack), pack)
+        logits_NV, hidden_ND = self._own_logits(pack, hidden=self.value_head is not None)
+        logps_N = logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
+        return logps_N if hidden_ND is None else (logps_N, self._values(hidden_ND))
+
+    def logits(self, pack: Pack, targets: int = 128) -> Iterator[torch.Tensor]:
+        """All logits [n, V] float32 that the pack's targets are predicted from, so many targets at a time, in order."""
+        if self.path == "logits":
+            yield from self._own_logits(pack)[0].split(targets)
+        else:
+            for hidden_nD in self._hidden(pack).split(targets):
+                yield head_logits(self._inner[2], hidden_nD, self.scaling)
+
+    def _hidden(self, pack: Pack) -> torch.Tensor:
+        """[N, D], what each target is predicted from."""
         if self.path == "trie":
-            return self._read(self._hidden_of_trie(pack)[pack.target_at_N], pack)
+            return self._hidden_of_trie(pack)[pack.target_at_N]
         ids_RL, attention_mask_RL, flat_T = rectangle(pack)
-        if self.path == "padded" or self.rewards:
-            hidden_RLD = self._hidden_of_rectangle(ids_RL, attention_mask_RL)
-            return self._read(hidden_RLD.flatten(0, 1)[flat_T][pack.target_at_N], pack)
-        model, wanted = self.model if virtual_tokens(self.model) else self._inner[0], self.value_head is not None
+        return self._hidden_of_rectangle(ids_RL, attention_mask_RL).flatten(0, 1)[flat_T][pack.target_at_N]
+
+    def _own_logits(self, pack: Pack, hidden: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """[N, V] by the model's own head, which sees to scale and cap, and where asked for the hidden states [N, D]."""
+        ids_RL, attention_mask_RL, flat_T = rectangle(pack)
+        model = self.model if virtual_tokens(self.model) else self._inner[0]
         out = model(
-            input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False, output_hidden_states=wanted or None
+            input_ids=ids_RL, attention_mask=attention_mask_RL, use_cache=False, output_hidden_states=hidden or None
         )
         own = lambda x_RLD: x_RLD[:, -ids_RL.shape[1] :].flatten(0, 1)[flat_T][pack.target_at_N].float()  # noqa: E731
-        logits_NV = own(out.logits) / self.scaling.temperature  # of scale and cap the model has seen to
-        logps_N = logits_NV.log_softmax(1).gather(1, pack.target_ids_N[:, None])[:, 0]
-        return (logps_N, self._values(own(out.hidden_states[-1]))) if wanted else logps_N
+        return own(out.logits) / self.scaling.temperature, own(out.hidden_states[-1]) if hidden else None
 
     def logps(self, pack: Pack) -> torch.Tensor:
         """`forward` without the values of a value head."""

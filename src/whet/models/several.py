@@ -60,9 +60,13 @@ class Several:
         return self.method.base(self.model)
 
 
-def load_adapters(runs: Sequence[Path | str] | Mapping[str, Path | str], device: str | torch.device = "cpu") -> Several:
+def load_adapters(
+    runs: Sequence[Path | str] | Mapping[str, Path | str],
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Several:
     """The adapters of several runs on one base: `load_adapters(["runs/a", "runs/b"])` names them after their folders,
-    `load_adapters({"law": "runs/a"})` as it says.
+    `load_adapters({"law": "runs/a"})` as it says. `dtype` is that of the base; None: as the first run's recipe says.
 
     Raises RunError for runs without an adapter, with different bases or methods, or of one name; and what
     `whet.models.saved.open_run` raises.
@@ -74,7 +78,7 @@ def load_adapters(runs: Sequence[Path | str] | Mapping[str, Path | str], device:
     for adapter in adapters.values():
         check_adapter(adapter)
     first, recipe = next(iter(recipes.items()))
-    loaded = load_base(recipe.model, folders[first], device)
+    loaded = load_base(recipe.model, folders[first], device, dtype)
     tokenizers = {name: tokenizer_of(adapter, recipe.model, loaded.model.config) for name, adapter in adapters.items()}
     model = loaded.model
     for number, adapter in enumerate(adapters.values()):

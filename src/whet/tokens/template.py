@@ -137,9 +137,18 @@ class Renderer:
                 rows.append(Rendered(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=bool), text))
         return rows
 
-    def prompt(self, messages: list[Message], tools: Tools | None = None, place: str = "") -> list[int]:
-        """What serving sends to have `messages` answered: ids with the generation prompt."""
-        text = self._accepted(messages, place, lambda form: self._writer(tools)(form, True).text)
+    def prompt(
+        self, messages: list[Message], tools: Tools | None = None, place: str = "", whole: bool = False
+    ) -> list[int]:
+        """What serving sends to have `messages` answered: ids with the generation prompt. `whole`: TemplateError where
+        the template leaves out a part of them, as in training."""
+
+        def write(form: list[Message]) -> str:
+            if whole:
+                self._check_nothing_left_out(form, tools)
+            return self._writer(tools)(form, True).text
+
+        text = self._accepted(messages, place, write)
         _check_text(text, place)
         ids: list[int] = tokenise(self.tokenizer, [text])[0].ids.tolist()
         return ids
