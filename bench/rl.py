@@ -175,6 +175,7 @@ def plot(curves: dict[tuple[str, str], list[list[tuple[int, float]]]], path: Pat
                         label=algorithm.upper() if number == 0 else None)  # fmt: skip
         ax.set_title(task, fontsize=10)
         ax.set_xlabel("step")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_ylim(0, 1.02)
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
