@@ -223,7 +223,7 @@ class RewardModelPart(_Grader):
     input: Text = ANSWER
 
 
-Single = Annotated[
+OnePart = (
     StringCheckPart
     | TextSimilarityPart
     | PythonPart
@@ -234,9 +234,10 @@ Single = Annotated[
     | LengthPart
     | CodePart
     | FunctionPart
-    | RewardModelPart,
-    Field(discriminator="type"),
-]
+    | RewardModelPart
+)
+"""Each grader but one of several."""
+Single = Annotated[OnePart, Field(discriminator="type")]
 
 
 class MultiPart(_Grader):
@@ -260,22 +261,7 @@ def _from_file(given: Any) -> Any:
     return _read(Path(given)) if isinstance(given, str) else given
 
 
-GraderPart = Annotated[
-    StringCheckPart
-    | TextSimilarityPart
-    | PythonPart
-    | ScoreModelPart
-    | LabelModelPart
-    | NumberPart
-    | JSONSchemaPart
-    | LengthPart
-    | CodePart
-    | FunctionPart
-    | RewardModelPart
-    | MultiPart,
-    Field(discriminator="type"),
-    BeforeValidator(_from_file),
-]
+GraderPart = Annotated[OnePart | MultiPart, Field(discriminator="type"), BeforeValidator(_from_file)]
 GRADERS: dict[str, type[Part]] = {
     part.model_fields["type"].default: part for part in parts_in(GraderPart) if issubclass(part, Part)
 }
