@@ -1,6 +1,6 @@
 """Writes the rows of recipes/polite: notes to be turned into requests, some of them polite.
 
-    python scripts/make_polite_rows.py [FOLDER]
+python scripts/make_polite_rows.py [FOLDER]
 """
 
 from __future__ import annotations
