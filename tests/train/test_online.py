@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,13 @@ def test_the_reward_rises(objective_recipe: Callable[..., Recipe], kind: str) ->
     reference = {"kl", "kl_answer", "beta"} if kind != "grpo" else set()
     values = {"value_error"} if kind == "ppo" else set()
     for event in told:
-        assert event.keys() == NAMES | {"reward_function"} | reference | values
-        assert 0 <= event["reward"] == event["reward_function"] <= 1
+        assert event.keys() == NAMES | reference | values
+        assert 0 <= event["reward"] <= 1
         assert event["length"] <= 6
         assert (event["rows"], event["ungraded"]) == (16, 0.0)
         assert event["mismatch"] < 1e-4
     held_out = next(line["evaluation"] for line in lines(done.folder))
-    assert held_out.keys() == {"loss", "reward", "length", "cut", "ungraded", "reward_function"}
+    assert held_out.keys() == {"loss", "reward", "length", "cut", "ungraded"}
     assert held_out["loss"] == -held_out["reward"]
 
 
@@ -258,8 +259,11 @@ def test_signs_of_a_step() -> None:
     part = GRPOPart(grader=GRADER, num_generations=3)
     assert signs(found, part) == pytest.approx({
         "reward": 1.0, "reward_deviation": 1.5**0.5, "length": 2.0, "cut": 0.0, "ungraded": 5 / 9,
-        "equal_groups": 2 / 3, "reward_own": 1.0,
+        "equal_groups": 2 / 3,
     })  # fmt: skip
+    both = replace(found, grades=[Grade(0.5, {"sum": 0.5, "one": 1.0, "two": float(n)}) for n in range(9)])
+    told = signs(both, part)
+    assert (told["reward_sum"], told["reward_one"], told["reward_two"]) == (0.5, 1.0, 4.0)
     same = graded([1.0, 1.0, None])
     assert signs(same, part)["equal_groups"] == 1.0, "a missing grade makes no difference to learn from"
 
