@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from whet.evaluate.judge import KEPT
 from whet.evaluate.measure import Interval
 from whet.evaluate.plots import plots_of
 from whet.evaluate.run import Evaluation
-from whet.look import css
+from whet.look import css, whole_folder
 from whet.look.units import duration, figure
 
 BEST = 4
@@ -47,20 +46,12 @@ def write(evaluation: Evaluation, folder: Path, comparison: Comparison | None = 
     """Write the files of an evaluation and return its page. They appear together, in place of an evaluation that was
     there; a judge's verdicts stay. Raises RunError where the folder is another's, StorageError."""
     check_folder(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        beside.mkdir(parents=True)
+    with whole_folder(folder) as beside:
         (beside / "evaluation.json").write_text(_json(evaluation, comparison), encoding="utf-8", errors="replace")
         parquet.write_table(table(evaluation), beside / "rows.parquet")
         (beside / "report.html").write_text(page(evaluation, comparison), encoding="utf-8", errors="replace")
         if (folder / KEPT).is_file():
             shutil.copyfile(folder / KEPT, beside / KEPT)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(beside, folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise StorageError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
     return folder / "report.html"
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +13,7 @@ import numpy as np
 
 from whet.errors import RowError, RunError, StorageError
 from whet.graders.grade import Grade, Grader
+from whet.look import whole_folder
 from whet.look.units import figure
 
 AT_ONCE = 256
@@ -56,10 +55,11 @@ def grade_rows(
         some = rows[begin : begin + AT_ONCE]
         grades += grader.grade(some, [row[answers] for row in some])
         done(len(grades), len(rows))
-    return Graded(data, rows, grades, _by_grader(grader.name, grades))
+    return Graded(data, rows, grades, by_grader(grader.name, grades))
 
 
-def _by_grader(name: str, grades: Sequence[Grade]) -> dict[str, np.ndarray]:
+def by_grader(name: str, grades: Sequence[Grade]) -> dict[str, np.ndarray]:
+    """Scores by grader, the whole first, then those of a multi's graders; NaN where there is none."""
     parts = dict.fromkeys(part for grade in grades for part in grade.parts if part != name)
     nan = float("nan")
     found = {name: np.array([nan if grade.score is None else grade.score for grade in grades])}
@@ -109,17 +109,9 @@ def write(graded: Graded, grader: dict[str, Any], folder: Path) -> Path:
         "grader": grader, "data": graded.data, "rows": len(graded.rows), "figures": figures(graded),
         "faults": graded.faults[:TOLD], "versions": {"whet": version("whet")},
     }  # fmt: skip
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        beside.mkdir(parents=True)
+    with whole_folder(folder) as beside:
         (beside / "grades.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False), encoding="utf-8")
         parquet.write_table(pa.table(_columns(graded)), beside / "rows.parquet")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(beside, folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise StorageError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
     return folder
 
 

@@ -3,12 +3,15 @@
 css          the style sheet, light and dark
 plots        inline SVG in the page's own colours
 units        figures as people read them
-write_whole  a page in its place, whole or not at all
+write_whole  a page in its place, whole or not at all; whole_folder  files that belong together
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +21,21 @@ from whet.errors import StorageError
 def css() -> str:
     """The style sheet that goes into each page."""
     return files(__package__).joinpath("look.css").read_text(encoding="utf-8")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside, which takes the place of `folder` when the block ends well. Raises StorageError."""
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(beside, folder)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise StorageError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
 
 
 def write_whole(path: Path, text: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,13 +12,12 @@ from whet.data import read
 from whet.evaluate.compare import Difference, difference
 from whet.evaluate.measure import mean_of
 from whet.evaluate.run import evaluate
-from whet.graders import Grade, build
-from whet.models.generate import sample
+from whet.graders import build
+from whet.graders.result import by_grader
 from whet.models.reward import open_reward_models
-from whet.models.saved import open_run
 from whet.recipe import DataPart
 from whet.recipe.rlhf import ComparePart
-from whet.tokens.template import Renderer
+from whet.rlhf.ask import answers
 from whet.train.rollout import item_of
 
 SHOWN = 8
@@ -46,34 +44,18 @@ def compared(before: str, after: str, part: ComparePart) -> Compared:
     examples = read([DataPart(path=part.prompts)], "prompt")
     items, grader = [item_of(example) for example in examples], build(part.grader, open_reward_models(part.grader))
     grader.check(items)
-    texts: list[list[str]] = []
-    grades: list[Sequence[Grade]] = []
-    for model in (before, after):
-        loaded = open_run(model)
-        renderer = Renderer(loaded.tokenizer)
-        found = sample(
-            loaded.model,
-            loaded.tokenizer,
-            [renderer.prompt(example.prompt, example.tools, example.place) for example in examples],
-            stop_ids=renderer.stop_ids,
-            max_new_tokens=part.max_new_tokens,
-            places=[example.place for example in examples],
-        )
-        texts.append([completion.text for completion in found])
-        grades.append(grader.grade(items, texts[-1]))
-    scores = [[math.nan if one.score is None else one.score for one in side] for side in grades]
-    parts = sorted({name for side in grades for one in side for name in one.parts} - {grader.name})
-    sides = {grader.name: scores} | {name: [[_of(one, name) for one in side] for side in grades] for name in parts}
+    texts = [answers(model, examples, max_new_tokens=part.max_new_tokens) for model in (before, after)]
+    one, two = (by_grader(grader.name, grader.grade(items, side)) for side in texts)
+    missing = np.full(len(items), math.nan)  # of a grader that failed on every answer of a side
     return Compared(
         len(examples),
-        [difference(mean_of(name, one), mean_of(name, two)) for name, (one, two) in sides.items()],
+        [
+            difference(mean_of(name, one.get(name, missing).tolist()), mean_of(name, two.get(name, missing).tolist()))
+            for name in {**one, **two}
+        ],
         _perplexities(before, after, part.perplexity) if part.perplexity else None,
-        _shown(items, texts, scores),
+        _shown(items, texts, [one[grader.name].tolist(), two[grader.name].tolist()]),
     )
-
-
-def _of(grade: Grade, name: str) -> float:
-    return grade.parts.get(name, math.nan)
 
 
 def _perplexities(before: str, after: str, data: str) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,11 @@ from whet.data import read
 from whet.errors import RowError
 from whet.graders import build
 from whet.look import write_whole
-from whet.models.generate import sample
 from whet.models.reward import open_reward_models
-from whet.models.saved import open_run
 from whet.recipe import DataPart
 from whet.recipe.rlhf import PreferencesPart
+from whet.rlhf.ask import answers
 from whet.rows import Example
-from whet.tokens.template import Renderer
 from whet.train.rollout import item_of
 
 
@@ -39,8 +37,15 @@ def judged(model: str, part: PreferencesPart, path: Path, done: Callable[[int], 
     grader = build(part.grader, open_reward_models(part.grader))
     items = [item_of(example) for example in examples]
     grader.check(items)
-    answers = sampled(model, examples, part, done)
-    flat = [answer for of_prompt in answers for answer in of_prompt]
+    flat = answers(
+        model,
+        examples,
+        part.answers,
+        max_new_tokens=part.max_new_tokens,
+        temperature=part.temperature,
+        seed=part.seed,
+        done=done,
+    )
     grades = grader.grade([item for item in items for _ in range(part.answers)], flat)
     scores = [grade.score for grade in grades]
     rows, equal = [], 0
@@ -60,28 +65,6 @@ def judged(model: str, part: PreferencesPart, path: Path, done: Callable[[int], 
         )
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return Judged(len(rows), equal, sum(score is None for score in scores))
-
-
-def sampled(
-    model: str, examples: Sequence[Example], part: PreferencesPart, done: Callable[[int], None]
-) -> list[list[str]]:
-    """`part.answers` answers to each prompt."""
-    loaded = open_run(model)
-    renderer = Renderer(loaded.tokenizer)
-    prompts = [renderer.prompt(example.prompt, example.tools, example.place) for example in examples]
-    found = sample(
-        loaded.model,
-        loaded.tokenizer,
-        [prompt for prompt in prompts for _ in range(part.answers)],
-        stop_ids=renderer.stop_ids,
-        max_new_tokens=part.max_new_tokens,
-        temperature=part.temperature,
-        seed=part.seed,
-        places=[example.place for example in examples for _ in range(part.answers)],
-        done=done,
-    )
-    texts = [completion.text for completion in found]
-    return [texts[start : start + part.answers] for start in range(0, len(texts), part.answers)]
 
 
 def _row(example: Example, best: tuple[float, str], worst: tuple[float, str]) -> dict[str, Any]:

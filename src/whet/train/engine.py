@@ -145,8 +145,7 @@ class Engine:
         out = self.forward(pack)
         logps_N, values_N = out if isinstance(out, tuple) else (out, None)
         rows = [flat[index] for index in pack.rows]
-        numbers = {owner[index]: 0 for index in pack.rows}
-        numbers = {index: number for number, index in enumerate(numbers)}
+        numbers = {of: number for number, of in enumerate(dict.fromkeys(owner[index] for index in pack.rows))}
         examples = torch.tensor([numbers[owner[index]] for index in pack.rows], device=self.device)
         given = {
             name: torch.from_numpy(np.concatenate([row.given[name] for row in rows])).to(self.device)
